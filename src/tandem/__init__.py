@@ -16,6 +16,7 @@ from tandem.runtimes.adapter import (
     RuntimeStatus,
 )
 from tandem.runtimes.factory import RuntimeAdapterFactory
+from tandem.runtimes.sync import SyncRuntimeAdapter, sync
 
 __version__ = "0.1.0"
 
@@ -30,6 +31,8 @@ __all__ = [
     "RuntimeHandle",
     "RuntimeSpec",
     "RuntimeStatus",
+    "SyncRuntimeAdapter",
     "TandemError",
     "__version__",
+    "sync",
 ]

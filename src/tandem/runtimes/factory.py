@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from importlib.metadata import entry_points
-from typing import Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 from tandem.runtimes.adapter import RuntimeAdapter
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 ENTRY_POINT_GROUP = "tandem.runtimes"
 
@@ -16,6 +19,13 @@ _BUILT_IN = {
     "virtualmachine": "tandem.runtimes.libvirt.adapter:VirtualMachineAdapter",
     "memory": "tandem.runtimes.memory.adapter:MemoryAdapter",
 }
+
+
+def _plugins() -> Iterable[EntryPoint]:
+    # Half of what `import tandem` would cost, and needed only when an adapter is.
+    from importlib.metadata import entry_points
+
+    return entry_points(group=ENTRY_POINT_GROUP)
 
 
 class RuntimeAdapterFactory:
@@ -29,7 +39,7 @@ class RuntimeAdapterFactory:
     @staticmethod
     def known_types() -> list[str]:
         """The names that :meth:`get_adapter` takes, sorted."""
-        return sorted({*_BUILT_IN, *(ep.name for ep in entry_points(group=ENTRY_POINT_GROUP))})
+        return sorted({*_BUILT_IN, *(plugin.name for plugin in _plugins())})
 
     @staticmethod
     def get_adapter(runtime_type: str, **options: Any) -> RuntimeAdapter:
@@ -47,9 +57,9 @@ class RuntimeAdapterFactory:
             module, _, attribute = target.partition(":")
             loaded = getattr(import_module(module), attribute)
         else:
-            for entry_point in entry_points(group=ENTRY_POINT_GROUP):
-                if entry_point.name == runtime_type:
-                    loaded = entry_point.load()
+            for plugin in _plugins():
+                if plugin.name == runtime_type:
+                    loaded = plugin.load()
                     break
             else:
                 known = ", ".join(RuntimeAdapterFactory.known_types())
