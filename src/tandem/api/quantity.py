@@ -1,0 +1,45 @@
+"""Kubernetes quantities (``500m``, ``2Gi``, ``1e3``): parsed exactly, never through a float.
+
+A quantity is a decimal number with a suffix: ``n u m`` below one, ``k M G T P E`` in powers of 1000,
+``Ki Mi Gi Ti Pi Ei`` in powers of 1024, or an exponent (``1e3``).
+"""
+
+from __future__ import annotations
+
+import re
+from decimal import ROUND_CEILING, Decimal
+
+_DECIMAL = {"n": -9, "u": -6, "m": -3, "": 0, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
+_BINARY = {"Ki": 1, "Mi": 2, "Gi": 3, "Ti": 4, "Pi": 5, "Ei": 6}
+_PATTERN = re.compile(
+    r"(?P<number>[+-]?(?:\d+(?:\.\d*)?|\.\d+))"
+    r"(?:(?P<suffix>[KMGTPE]i|[numkMGTPE])|[eE](?P<exponent>[+-]?\d{1,3}))?"
+)
+
+RULE = "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
+
+
+def parse_quantity(value: str | int | float) -> Decimal:
+    """The exact value. Raises ``ValueError`` that states the rule."""
+    # A float comes from JSON such as 0.5: its shortest decimal form is what was written.
+    text = value if isinstance(value, str) else repr(value)
+    match = _PATTERN.fullmatch(text)
+    if isinstance(value, bool) or match is None:
+        raise ValueError(RULE)
+    number = Decimal(match["number"])
+    if match["exponent"]:
+        return number.scaleb(int(match["exponent"]))
+    suffix = match["suffix"] or ""
+    if suffix in _BINARY:
+        return number * Decimal(1024) ** _BINARY[suffix]
+    return number.scaleb(_DECIMAL[suffix])
+
+
+def to_bytes(value: str | int | float) -> int:
+    """The value in whole units, rounded up: bytes of memory, number of Pods."""
+    return int(parse_quantity(value).to_integral_value(ROUND_CEILING))
+
+
+def to_millis(value: str | int | float) -> int:
+    """The value in thousandths, rounded up: millicores of CPU."""
+    return int(parse_quantity(value).scaleb(3).to_integral_value(ROUND_CEILING))
