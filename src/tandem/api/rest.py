@@ -222,6 +222,8 @@ def _metadata_causes(metadata: Doc) -> list[Cause]:
     found: list[Cause] = []
     if not metadata.get("name"):
         found.append(causes.required("metadata.name", "name or generateName is required"))
+    else:
+        found += meta.name_causes(metadata["name"], "metadata.name")
     if labels := metadata.get("labels"):
         found += meta.label_causes(labels, "metadata.labels")
     if annotations := metadata.get("annotations"):
