@@ -138,6 +138,12 @@ class Settings:
         "Where logs go: the daemon's own (`tandem.log`, when `tandem up` starts it), the containers' "
         "(`pods/`) and the machines' serial consoles (`machines/`).",
     )
+    config_dir: Path = _setting(
+        Path("/etc/tandem"),
+        absolute_path,
+        "Where the administrator's additions to runtimes that `tandem up` starts are looked for "
+        "(`containerd.d/*.toml`), and the Pods' network is declared when the machine has none (`cni/`).",
+    )
     kubeconfig: Path = _setting(
         Path("/etc/tandem/kubeconfig"),
         absolute_path,
@@ -173,6 +179,11 @@ class Settings:
         "/run/containerd/containerd.sock",
         text,
         "The CRI socket, of containerd or CRI-O.",
+    )
+    containerd_root: Path = _setting(
+        Path("/var/lib/containerd"),
+        absolute_path,
+        "Where a containerd started by `tandem up` keeps images and containers.",
     )
     libvirt_uri: str = _setting("qemu:///system", text, "The libvirt connection.")
     owner: str = _setting(
