@@ -115,10 +115,11 @@ def build(folder: Path) -> None:
     shutil.rmtree(work)
 
 
-def main() -> None:
+def ensure() -> Path:
+    """The folder with the images, built when they were not."""
     sources = hashlib.sha256()
     for path in files_below(HERE):
-        if "__pycache__" not in path.parts:
+        if path.suffix != ".pyc" and path.name != "serve.py":
             sources.update(path.relative_to(HERE).as_posix().encode() + b"\0" + path.read_bytes())
     cache = cache_folder()
     cache.mkdir(parents=True, exist_ok=True)
@@ -136,8 +137,8 @@ def main() -> None:
                 build(Path(new))
                 os.rename(new, folder)
                 os.mkdir(new)  # for the context manager, which removes it
-    print(folder)
+    return folder
 
 
 if __name__ == "__main__":
-    main()
+    print(ensure())
