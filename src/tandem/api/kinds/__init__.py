@@ -1,0 +1,25 @@
+"""The kinds that are served, one module each; a new kind is one more line here."""
+
+from tandem.api.kind import Registry
+from tandem.api.kinds.configmap import CONFIG_MAP
+from tandem.api.kinds.event import EVENT
+from tandem.api.kinds.instance import VIRTUAL_MACHINE_INSTANCE
+from tandem.api.kinds.machine import VIRTUAL_MACHINE
+from tandem.api.kinds.namespace import NAMESPACE
+from tandem.api.kinds.pod import POD
+from tandem.api.kinds.secret import SECRET
+
+REGISTRY = Registry(
+    [NAMESPACE, POD, CONFIG_MAP, SECRET, EVENT, VIRTUAL_MACHINE, VIRTUAL_MACHINE_INSTANCE]
+)
+
+__all__ = [
+    "CONFIG_MAP",
+    "EVENT",
+    "NAMESPACE",
+    "POD",
+    "REGISTRY",
+    "SECRET",
+    "VIRTUAL_MACHINE",
+    "VIRTUAL_MACHINE_INSTANCE",
+]

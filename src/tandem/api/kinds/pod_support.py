@@ -1,0 +1,87 @@
+"""What of a Pod is acted upon. The next volume type or probe is one more line here."""
+
+from __future__ import annotations
+
+from tandem.api.kinds.support import YES, Findings, Tree, ignored, walk
+
+_ONE_NODE = ignored("there is one node")
+_NO_ACCOUNTS = ignored("there are no service accounts")
+
+_SECURITY: dict[str, Tree] = {
+    "runAsUser": YES,
+    "runAsGroup": YES,
+    "runAsNonRoot": YES,
+    "seccompProfile": {"type": YES},
+}
+
+_CONTAINER: Tree = {
+    "name": YES,
+    "image": YES,
+    "imagePullPolicy": YES,
+    "command": YES,
+    "args": YES,
+    "workingDir": YES,
+    "env": {
+        "name": YES,
+        "value": YES,
+        "valueFrom": {"configMapKeyRef": YES, "secretKeyRef": YES, "fieldRef": YES},
+    },
+    "envFrom": {"prefix": YES, "configMapRef": YES, "secretRef": YES},
+    "ports": {"name": YES, "containerPort": YES, "protocol": YES},
+    "resources": {"limits": YES, "requests": YES},
+    "securityContext": {
+        **_SECURITY,
+        "privileged": YES,
+        "readOnlyRootFilesystem": YES,
+        "allowPrivilegeEscalation": YES,
+        "capabilities": YES,
+    },
+    "stdin": YES,
+    "stdinOnce": YES,
+    "tty": YES,
+    "terminationMessagePath": YES,
+    "terminationMessagePolicy": YES,
+}
+
+POD_SPEC: Tree = {
+    "containers": _CONTAINER,
+    "restartPolicy": YES,
+    "terminationGracePeriodSeconds": YES,
+    "activeDeadlineSeconds": YES,
+    "hostname": YES,
+    "subdomain": ignored("there is no cluster DNS"),
+    "dnsPolicy": YES,
+    "dnsConfig": YES,
+    "hostNetwork": YES,
+    "hostPID": YES,
+    "hostIPC": YES,
+    "shareProcessNamespace": YES,
+    "securityContext": {**_SECURITY, "supplementalGroups": YES, "sysctls": YES},
+    # Where there is one node and nobody to compete with, these ask for what is so anyway.
+    "nodeName": YES,
+    "schedulerName": YES,
+    "tolerations": YES,
+    "priority": YES,
+    "priorityClassName": YES,
+    "preemptionPolicy": YES,
+    "topologySpreadConstraints": YES,
+    "enableServiceLinks": YES,
+    "automountServiceAccountToken": YES,
+    "nodeSelector": _ONE_NODE,
+    "affinity": _ONE_NODE,
+    "serviceAccountName": _NO_ACCOUNTS,
+    "serviceAccount": _NO_ACCOUNTS,
+}
+
+
+def check(spec: object) -> Findings:
+    """Refusals and warnings for a PodSpec."""
+    findings = walk(spec, POD_SPEC, "spec")
+    # The account every Pod gets in a cluster expresses nothing.
+    findings.warnings = [
+        warning
+        for warning in findings.warnings
+        if not (isinstance(spec, dict) and warning.startswith("spec.serviceAccount"))
+        or spec.get("serviceAccountName", spec.get("serviceAccount")) != "default"
+    ]
+    return findings
