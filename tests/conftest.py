@@ -1,0 +1,69 @@
+"""What every test may ask for: the real runtimes, the images in them, kubectl, a daemon.
+
+A test that takes one of these is marked for it, runs in one worker with the others of its kind, and
+must leave the runtimes as it found them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import world
+
+_MARK_OF_FIXTURE = {"containerd": "containerd", "libvirt_uri": "libvirt", "kubectl": "kubectl"}
+_REAL = set(_MARK_OF_FIXTURE.values())
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        for fixture in getattr(item, "fixturenames", ()):
+            if mark := _MARK_OF_FIXTURE.get(fixture):
+                item.add_marker(mark)
+        if _REAL & {mark.name for mark in item.iter_markers()}:
+            item.add_marker(pytest.mark.xdist_group("real"))
+
+
+@pytest.fixture(autouse=True)
+def nothing_left(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A test on the real runtimes leaves no trace in them."""
+    if not _REAL & {mark.name for mark in request.node.iter_markers()}:
+        yield
+        return
+    world.require()
+    before = world.leftovers()
+    yield
+    assert not (left := world.settled(before)), f"the test left {sorted(left)}"
+
+
+@pytest.fixture(scope="session")
+def containerd() -> str:
+    """The endpoint of a real containerd that can pull the test images."""
+    return world.containerd()
+
+
+@pytest.fixture(scope="session")
+def libvirt_uri() -> str:
+    """The URI of a real libvirtd."""
+    return world.libvirt()
+
+
+@pytest.fixture(scope="session")
+def registry() -> str:
+    """The host and port of the registry, as image names have it."""
+    return world.registry()
+
+
+@pytest.fixture(scope="session")
+def kubectls() -> dict[str, Path]:
+    """The kubectl that is current, and the one that Debian 12 has."""
+    return {version: world.kubectl(version) for version in world.KUBECTL_VERSIONS}
+
+
+@pytest.fixture(params=world.KUBECTL_VERSIONS)
+def kubectl(request: pytest.FixtureRequest) -> Path:
+    """Each kubectl in turn."""
+    return world.kubectl(request.param)
