@@ -1,0 +1,254 @@
+"""What is served, told to clients: API groups, versions, resources and the server's version.
+
+Two formats of one truth. The older is one document per group and version; the aggregated one (kubectl
+1.26 and later) is all in one, asked for by ``Accept``. Both are built from the registry alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tandem import __version__
+from tandem.api.kind import Doc, Kind, Registry
+from tandem.server import respond
+from tandem.server.media import JSON, accepts
+
+KUBERNETES_VERSION = ("1", "32")
+"""The Kubernetes release whose API conventions are followed; clients check their skew against it."""
+
+KUBEVIRT_VERSION = ("1", "8")
+"""The same for KubeVirt: virtctl warns when its own major and minor differ."""
+
+_VERBS = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"]
+_STATUS_VERBS = ["get", "patch", "update"]
+_AGGREGATED = "APIGroupDiscoveryList"
+
+
+@dataclass(frozen=True, slots=True)
+class Subresource:
+    """A subresource that is listed beside its parent, in another group than the parent's own."""
+
+    resource: str
+    name: str
+
+
+class Discovery:
+    """The discovery documents of a registry; every one is encoded once.
+
+    ``extra`` adds groups that hold only subresources: group and version to their list.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        extra: Mapping[tuple[str, str], Iterable[Subresource]] | None = None,
+    ) -> None:
+        self._versions: dict[tuple[str, str], list[Kind]] = {}
+        for kind in registry:
+            self._versions.setdefault((kind.group, kind.version), []).append(kind)
+        self._extra = {key: tuple(listed) for key, listed in (extra or {}).items()}
+        self._groups: dict[str, list[str]] = {}
+        for group, version in (*self._versions, *self._extra):
+            if group:
+                self._groups.setdefault(group, []).append(version)
+        self._encoded: dict[tuple[str, ...], tuple[bytes, str, str]] = {}
+
+    def core(self, accept: str) -> tuple[bytes, str, str]:
+        """``/api``: bytes, content type, entity tag."""
+        if version := _aggregated_version(accept):
+            return self._cached("api", version, build=lambda: self._aggregated(version, [""]))
+        versions = [version for group, version in self._versions if not group]
+        return self._cached("api", build=lambda: {"kind": "APIVersions", "versions": versions})
+
+    def groups(self, accept: str) -> tuple[bytes, str, str]:
+        """``/apis``."""
+        if version := _aggregated_version(accept):
+            names = list(self._groups)
+            return self._cached("apis", version, build=lambda: self._aggregated(version, names))
+        return self._cached("apis", build=self._group_list)
+
+    def group(self, name: str) -> tuple[bytes, str, str] | None:
+        """``/apis/GROUP``, or None when there is none."""
+        if name not in self._groups:
+            return None
+        return self._cached(
+            "group",
+            name,
+            build=lambda: {"kind": "APIGroup", "apiVersion": "v1"} | self._group(name),
+        )
+
+    def resources(self, group: str, version: str) -> tuple[bytes, str, str] | None:
+        """``/api/VERSION`` or ``/apis/GROUP/VERSION``, or None when there is none."""
+        if (group, version) not in self._versions and (group, version) not in self._extra:
+            return None
+        return self._cached(
+            "resources", group, version, build=lambda: self._resource_list(group, version)
+        )
+
+    def paths(self) -> list[str]:
+        """``/``: where to look further."""
+        found = ["/api", "/apis", "/healthz", "/livez", "/openapi/v2", "/openapi/v3", "/readyz"]
+        found += [f"/api/{version}" for group, version in self._versions if not group]
+        for group, versions in self._groups.items():
+            found += [f"/apis/{group}", *(f"/apis/{group}/{version}" for version in versions)]
+        return sorted([*found, "/version"])
+
+    def _cached(self, *key: str, build: Any) -> tuple[bytes, str, str]:
+        found = self._encoded.get(key)
+        if found is None:
+            document: Doc = build()
+            data = respond.encode_json(document)
+            content_type = JSON
+            if document["kind"] == _AGGREGATED:
+                version = document["apiVersion"].partition("/")[2]
+                content_type = f"{JSON};g=apidiscovery.k8s.io;v={version};as={_AGGREGATED}"
+            found = data, content_type, f'"{hashlib.sha256(data).hexdigest()[:32]}"'
+            self._encoded[key] = found
+        return found
+
+    def _group(self, name: str) -> Doc:
+        versions = [
+            {"groupVersion": f"{name}/{version}", "version": version}
+            for version in self._groups[name]
+        ]
+        return {"name": name, "versions": versions, "preferredVersion": versions[0]}
+
+    def _group_list(self) -> Doc:
+        groups = [self._group(name) for name in self._groups]
+        return {"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}
+
+    def _resource_list(self, group: str, version: str) -> Doc:
+        resources: list[Doc] = []
+        for kind in self._versions.get((group, version), ()):
+            resources.append(
+                {
+                    "name": kind.plural,
+                    "singularName": kind.singular,
+                    "namespaced": kind.namespaced,
+                    "kind": kind.kind,
+                    "verbs": _VERBS,
+                    **_names(kind),
+                }
+            )
+            resources += [
+                {
+                    "name": f"{kind.plural}/{name}",
+                    "singularName": "",
+                    "namespaced": kind.namespaced,
+                    "kind": kind.kind,
+                    "verbs": verbs,
+                }
+                for name, verbs in _subresources(kind)
+            ]
+        # As KubeVirt lists its own: the name alone tells, kind and verbs stay empty.
+        resources += [
+            {
+                "name": f"{listed.resource}/{listed.name}",
+                "singularName": "",
+                "namespaced": True,
+                "kind": "",
+                "verbs": [],
+            }
+            for listed in self._extra.get((group, version), ())
+        ]
+        return {
+            "kind": "APIResourceList",
+            "apiVersion": "v1",
+            "groupVersion": f"{group}/{version}" if group else version,
+            "resources": resources,
+        }
+
+    def _aggregated(self, version: str, groups: list[str]) -> Doc:
+        return {
+            "kind": _AGGREGATED,
+            "apiVersion": f"apidiscovery.k8s.io/{version}",
+            "metadata": {},
+            "items": [
+                {
+                    "metadata": {"name": group, "creationTimestamp": None},
+                    "versions": [
+                        {
+                            "version": served,
+                            "resources": [
+                                _aggregated_resource(kind)
+                                for kind in self._versions.get((group, served), ())
+                            ],
+                            "freshness": "Current",
+                        }
+                        for served in self._served(group)
+                    ],
+                }
+                for group in groups
+            ],
+        }
+
+    def _served(self, group: str) -> list[str]:
+        if group:
+            return self._groups[group]
+        return [version for name, version in self._versions if not name]
+
+
+def version_info(kubernetes: tuple[str, str] = KUBERNETES_VERSION) -> Doc:
+    """``/version``: the release we follow, with our own version as its build."""
+    major, minor = kubernetes
+    return {
+        "major": major,
+        "minor": minor,
+        "gitVersion": f"v{major}.{minor}.0+tandem-{__version__}",
+        "gitCommit": "",
+        "gitTreeState": "",
+        "buildDate": "1970-01-01T00:00:00Z",
+        "goVersion": "",
+        "compiler": platform.python_implementation(),
+        "platform": f"linux/{_architecture()}",
+    }
+
+
+def _architecture() -> str:
+    machine = platform.machine()
+    return {"x86_64": "amd64", "aarch64": "arm64"}.get(machine, machine)
+
+
+def _aggregated_version(accept: str) -> str:
+    for version in ("v2", "v2beta1"):
+        if accepts(accept, JSON, g="apidiscovery.k8s.io", v=version, **{"as": _AGGREGATED}):
+            return version
+    return ""
+
+
+def _names(kind: Kind) -> Doc:
+    names: Doc = {}
+    if kind.short_names:
+        names["shortNames"] = list(kind.short_names)
+    if kind.categories:
+        names["categories"] = list(kind.categories)
+    return names
+
+
+def _subresources(kind: Kind) -> list[tuple[str, list[str]]]:
+    listed = [(name, ["get"]) for name in kind.subresources]
+    if kind.status:
+        listed.append(("status", _STATUS_VERBS))
+    return sorted(listed)
+
+
+def _aggregated_resource(kind: Kind) -> Doc:
+    response_kind = {"group": kind.group, "version": kind.version, "kind": kind.kind}
+    resource: Doc = {
+        "resource": kind.plural,
+        "responseKind": response_kind,
+        "scope": "Namespaced" if kind.namespaced else "Cluster",
+        "singularResource": kind.singular,
+        "verbs": _VERBS,
+        **_names(kind),
+    }
+    if listed := _subresources(kind):
+        resource["subresources"] = [
+            {"subresource": name, "responseKind": response_kind, "verbs": verbs}
+            for name, verbs in listed
+        ]
+    return resource
