@@ -2,6 +2,7 @@
 """Builds the images and serves them from a docker-registry on loopback, detached.
 
     images/serve.py [ADDRESS]       default 127.0.0.1:5000; returns when it answers
+    images/serve.py --fetch-only    builds and downloads what is missing, and starts nothing
 
 A registry that serves these images already is left as it is; one of ours with older images is
 replaced. The program is Debian's, unpacked beside the images and not installed: as an installed
@@ -45,10 +46,8 @@ def answers(address: str) -> bool:
         connection.close()
 
 
-def serve(folder: Path, address: str) -> None:
-    """Have a registry serve ``folder`` (as ``build.py`` fills it) on ``address``."""
-    cache = build.cache_folder()
-    program = registry_program(cache)
+def serve(program: Path, folder: Path, address: str) -> None:
+    """Have the registry ``program`` serve ``folder`` (as ``build.py`` fills it) on ``address``."""
     state = Path(os.environ.get("XDG_RUNTIME_DIR") or "/run") / f"tandem-registry-{address}"
     state.mkdir(parents=True, exist_ok=True)
     config, pid_file = state / "config.yml", state / "pid"
@@ -84,10 +83,13 @@ http: {{addr: "{address}"}}
 def main() -> None:
     address = sys.argv[1] if len(sys.argv) > 1 else "127.0.0.1:5000"
     folder = build.ensure()
-    with open(build.cache_folder() / "registry.lock", "w") as lock:
+    cache = build.cache_folder()
+    with open(cache / "registry.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        serve(folder, address)
-    print(address)
+        program = registry_program(cache)
+        if address != "--fetch-only":
+            serve(program, folder, address)
+            print(address)
 
 
 if __name__ == "__main__":
