@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
+from itertools import pairwise
 
 from tandem.cli.context import Context
 from tandem.errors import TandemError
@@ -123,7 +124,7 @@ def _names(
         return
     # The command line is unfinished, so only what is surely there is taken from it.
     args = argparse.Namespace(kubeconfig=None, config=None, namespace=None)
-    for flag, value in zip(before, before[1:], strict=False):
+    for flag, value in pairwise(before):
         if flag in ("-n", "--namespace"):
             args.namespace = value
         elif flag == "--kubeconfig":

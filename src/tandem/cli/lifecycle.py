@@ -138,7 +138,7 @@ def _open_log(settings: Settings) -> BinaryIO:
     try:
         settings.log_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
         # Unbuffered and appending: the daemon writes to the same file.
-        return open(settings.log_file, "ab+", buffering=0)  # noqa: SIM115
+        return open(settings.log_file, "ab+", buffering=0)
     except OSError as error:
         raise Unavailable(f"cannot write {settings.log_file}: {error.strerror}") from error
 

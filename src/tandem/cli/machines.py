@@ -7,8 +7,7 @@ import json
 from typing import Any
 
 from tandem.cli.context import Context, UsageError, add_client
-from tandem.client.request import Request
-from tandem.client.sync import Client
+from tandem.client.request import Request, machine_path
 from tandem.errors import TandemError
 
 _KINDS = ("vm", "vms", "virtualmachine", "virtualmachines", "virtualmachine.kubevirt.io")
@@ -41,7 +40,9 @@ def run(args: argparse.Namespace, context: Context) -> int:
         for word in args.names:
             name = machine_name(word)
             try:
-                client.send(_request(client, args.namespace, name, args.verb, body))
+                space = args.namespace or client.access.namespace
+                path = machine_path(space, "virtualmachines", name, args.verb)
+                client.send(Request("PUT", path, body=json.dumps(body).encode()))
                 print(f"virtualmachine.kubevirt.io/{name} {_DONE[args.verb]}", flush=True)
             except TandemError as error:
                 failed += 1
@@ -60,16 +61,3 @@ def machine_name(word: str) -> str:
     ):
         raise UsageError(f"{word!r} is not a virtual machine: give NAME or vm/NAME")
     return name
-
-
-def _request(
-    client: Client, namespace: str | None, name: str, verb: str, body: dict[str, Any]
-) -> Request:
-    from urllib.parse import quote
-
-    space = quote(namespace or client.access.namespace, safe="")
-    path = (
-        f"/apis/subresources.kubevirt.io/v1/namespaces/{space}"
-        f"/virtualmachines/{quote(name, safe='')}/{verb}"
-    )
-    return Request("PUT", path, body=json.dumps(body).encode())

@@ -12,14 +12,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tandem.client.kubeconfig import Access, load
-from tandem.client.request import Selection
+from tandem.client.request import LogSlice, Selection
 from tandem.client.resources import Resource, Resources
 from tandem.client.sync import Client
 
 if TYPE_CHECKING:
     from tandem.client.aio import AsyncClient
 
-__all__ = ["Access", "AsyncClient", "Client", "Resource", "Resources", "Selection", "load"]
+__all__ = [
+    "Access",
+    "AsyncClient",
+    "Client",
+    "LogSlice",
+    "Resource",
+    "Resources",
+    "Selection",
+    "load",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -15,7 +15,15 @@ from yarl import URL
 
 from tandem.client import request as requests
 from tandem.client.kubeconfig import Access
-from tandem.client.request import ALL, Doc, PatchType, Request, Selection
+from tandem.client.request import (
+    ALL,
+    WHOLE_LOG,
+    Doc,
+    LogSlice,
+    PatchType,
+    Request,
+    Selection,
+)
 from tandem.client.resources import Resource, Resources, discover
 from tandem.client.sync import PAGE
 from tandem.errors import DeadlineExceeded
@@ -161,29 +169,22 @@ class AsyncClient:
             for line in lines:
                 yield requests.watch_event(line)
 
-    async def log(
+    def log(
         self,
         name: str,
+        container: str = "",
         *,
         namespace: str | None = None,
-        container: str = "",
-        follow: bool = False,
-        previous: bool = False,
-        timestamps: bool = False,
-        tail: int | None = None,
+        part: LogSlice = WHOLE_LOG,
     ) -> AsyncIterator[bytes]:
         """A container's output in chunks, as they come."""
-        question = requests.log(
-            self._namespace(namespace),
-            name,
-            container=container,
-            follow=follow,
-            previous=previous,
-            timestamps=timestamps,
-            tail=tail,
-        )
-        async for chunk in self.stream(question):
-            yield chunk
+        return self.stream(requests.log(self._namespace(namespace), name, container, part))
+
+    def machine_log(
+        self, name: str, *, namespace: str | None = None, part: LogSlice = WHOLE_LOG
+    ) -> AsyncIterator[bytes]:
+        """What a virtual machine wrote to its serial console, in chunks, as they come."""
+        return self.stream(requests.machine_log(self._namespace(namespace), name, part))
 
     @asynccontextmanager
     async def console(
@@ -193,9 +194,8 @@ class AsyncClient:
 
         Raises ``BadRequest`` while the machine is not running yet, ``NotFound`` when there is none.
         """
-        path = (
-            "/apis/subresources.kubevirt.io/v1/namespaces/"
-            f"{self._namespace(namespace)}/virtualmachineinstances/{name}/console"
+        path = requests.machine_path(
+            self._namespace(namespace), "virtualmachineinstances", name, "console"
         )
         headers = Request("GET", path).headers(self.access.token) | {"Accept": "*/*"}
         try:

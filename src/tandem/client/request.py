@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from tandem import errors
 from tandem.errors import Cause, TandemError
@@ -146,26 +146,44 @@ def delete(
     return Request("DELETE", resource.path(namespace, name), (), _body(options))
 
 
-def log(
-    namespace: str,
-    pod: str,
-    *,
-    container: str = "",
-    follow: bool = False,
-    previous: bool = False,
-    timestamps: bool = False,
-    tail: int | None = None,
-) -> Request:
+@dataclass(frozen=True, slots=True)
+class LogSlice:
+    """Which part of an output: ``tail`` lines counted from the end, the ``previous`` attempt's."""
+
+    follow: bool = False
+    previous: bool = False
+    timestamps: bool = False
+    tail: int | None = None
+
+    def query(self) -> dict[str, str]:
+        return {
+            "follow": _flag(self.follow),
+            "previous": _flag(self.previous),
+            "timestamps": _flag(self.timestamps),
+            "tailLines": "" if self.tail is None else str(self.tail),
+        }
+
+
+WHOLE_LOG = LogSlice()
+
+
+def log(namespace: str, pod: str, container: str = "", part: LogSlice = WHOLE_LOG) -> Request:
     """The output of a Pod's container."""
-    query = {
-        "container": container,
-        "follow": _flag(follow),
-        "previous": _flag(previous),
-        "timestamps": _flag(timestamps),
-        "tailLines": "" if tail is None else str(tail),
-    }
-    return Request(
-        "GET", f"/api/v1/namespaces/{namespace}/pods/{pod}/log", _query(query), accept="*/*"
+    path = f"/api/v1/namespaces/{quote(namespace, safe='')}/pods/{quote(pod, safe='')}/log"
+    return Request("GET", path, _query({"container": container} | part.query()), accept="*/*")
+
+
+def machine_log(namespace: str, name: str, part: LogSlice = WHOLE_LOG) -> Request:
+    """What a virtual machine wrote to its serial console."""
+    path = machine_path(namespace, "virtualmachineinstances", name, "log")
+    return Request("GET", path, _query(part.query()), accept="*/*")
+
+
+def machine_path(namespace: str, resource: str, name: str, subresource: str) -> str:
+    """A path of KubeVirt's group of subresources."""
+    return (
+        f"/apis/subresources.kubevirt.io/v1/namespaces/{quote(namespace, safe='')}"
+        f"/{resource}/{quote(name, safe='')}/{subresource}"
     )
 
 

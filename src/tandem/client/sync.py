@@ -16,7 +16,15 @@ from urllib.parse import urlsplit
 
 from tandem.client import request as requests
 from tandem.client.kubeconfig import Access
-from tandem.client.request import ALL, Doc, PatchType, Request, Selection
+from tandem.client.request import (
+    ALL,
+    WHOLE_LOG,
+    Doc,
+    LogSlice,
+    PatchType,
+    Request,
+    Selection,
+)
 from tandem.client.resources import Resource, Resources, discover
 from tandem.errors import DeadlineExceeded, Unavailable
 
@@ -162,25 +170,19 @@ class Client:
     def log(
         self,
         name: str,
+        container: str = "",
         *,
         namespace: str | None = None,
-        container: str = "",
-        follow: bool = False,
-        previous: bool = False,
-        timestamps: bool = False,
-        tail: int | None = None,
+        part: LogSlice = WHOLE_LOG,
     ) -> Iterator[bytes]:
         """A container's output in chunks, as they come."""
-        question = requests.log(
-            self._namespace(namespace),
-            name,
-            container=container,
-            follow=follow,
-            previous=previous,
-            timestamps=timestamps,
-            tail=tail,
-        )
-        return self.stream(question)
+        return self.stream(requests.log(self._namespace(namespace), name, container, part))
+
+    def machine_log(
+        self, name: str, *, namespace: str | None = None, part: LogSlice = WHOLE_LOG
+    ) -> Iterator[bytes]:
+        """What a virtual machine wrote to its serial console, in chunks, as they come."""
+        return self.stream(requests.machine_log(self._namespace(namespace), name, part))
 
     def send(self, question: Request) -> Any:
         """Send any request; its answer's JSON (None for an empty one)."""

@@ -1,0 +1,271 @@
+"""The composition root: builds the daemon's parts, starts them in order, stops them in reverse.
+
+    lock - store - certificates - adapters - control - server
+
+The server comes last, so that whoever gets through finds everything behind it; it is the first to go.
+A runtime that is absent delays none of it: its adapter says so, and control takes it up when it comes.
+Stopping touches no workload.
+
+This module is also the verb ``tandem serve``: the command line finds it by name, as everything here
+stands above it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import json
+import logging
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from tandem import __version__, log
+from tandem.cli.context import Context, add_settings
+from tandem.config import Settings
+from tandem.errors import InvalidSpec, Unavailable
+from tandem.instance import InstanceLock, notify
+
+if TYPE_CHECKING:
+    from tandem.runtimes.adapter import RuntimeAdapter
+    from tandem.server.pki import Pki
+    from tandem.store import Store
+
+logger = logging.getLogger(__name__)
+
+# Each part is given this long to stop. The promise is two seconds for all of them together.
+_STOP_SECONDS = 2.0
+_FINGERPRINT_SECONDS = 5.0
+
+
+def arguments(parser: argparse.ArgumentParser, verb: str) -> None:
+    """The flags of ``tandem serve``: every setting."""
+    add_settings(parser)
+
+
+def run(args: argparse.Namespace, context: Context) -> int:
+    """``tandem serve``: serve in the foreground until SIGTERM or SIGINT."""
+    settings = context.settings(args)
+    log.set_up(settings.log_level)
+    asyncio.run(_serve(settings))
+    return 0
+
+
+async def _serve(settings: Settings) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for sign in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(sign, stop.set)
+    async with Daemon(settings) as daemon:
+        # What is there now stays until the end: the collector need not look at it ever again.
+        gc.collect()
+        gc.freeze()
+        notify(f"READY=1\nSTATUS=serving {daemon.url}")
+        await stop.wait()
+        notify("STOPPING=1")
+        for sign in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(sign)  # who asks twice does not want to wait
+        logger.info("stopping; workloads go on")
+    logger.info("stopped")
+
+
+class Daemon:
+    """The parts of a daemon, alive between ``async with`` and its end."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.url = ""
+        self._parts = AsyncExitStack()
+        self._adapters: dict[str, RuntimeAdapter] = {}
+        self._store: Store | None = None
+        self._started = datetime.now(UTC)
+
+    async def __aenter__(self) -> Daemon:
+        """Start. Raises ``Conflict`` (another daemon has the data directory), ``Unavailable`` (a
+        directory or the address cannot be used), ``InvalidSpec`` (an unknown runtime type)."""
+        began = time.monotonic()
+        try:
+            await self._start()
+        except BaseException:
+            await self._parts.aclose()
+            raise
+        logger.info(
+            "serving",
+            extra={
+                "fields": {
+                    "url": self.url,
+                    "version": __version__,
+                    "ms": round((time.monotonic() - began) * 1000),
+                }
+            },
+        )
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Stop everything, in reverse."""
+        await self._parts.aclose()
+
+    async def _start(self) -> None:
+        settings = self.settings
+        lock = InstanceLock(settings.lock_file)
+        self._parts.callback(lock.release)
+
+        # The disk is busy with these while the imports below keep the processor busy.
+        reading = asyncio.create_task(_open_store(settings))
+        issuing = asyncio.create_task(asyncio.to_thread(_certificates, settings))
+        await asyncio.sleep(0)
+        try:
+            from tandem.api.kinds import REGISTRY
+            from tandem.control import Manager
+            from tandem.server.app import Server
+
+            self._adapters = _build_adapters(settings)
+        finally:
+            await asyncio.wait([reading, issuing])
+            if not reading.exception():
+                self._parts.push_async_callback(reading.result().close)
+        store = self._store = reading.result()
+        pki = issuing.result()
+        for name, adapter in self._adapters.items():
+            self._parts.push_async_callback(_bounded, f"the {name} runtime", adapter.close)
+
+        manager = Manager(store, REGISTRY, self._adapters, settings)
+        self._parts.push_async_callback(_bounded, "control", manager.stop)
+        await manager.start()
+
+        server = Server(
+            store,
+            REGISTRY,
+            self._adapters,
+            tls=pki.server_context(),
+            host=settings.listen_address,
+            port=settings.listen_port,
+            describe=self.describe,
+        )
+        try:
+            await server.start()
+        except OSError as error:
+            raise Unavailable(
+                f"cannot listen on {settings.listen_address} port {settings.listen_port}: "
+                f"{error.strerror}",
+                hint="choose another with --listen-port, or stop what has it",
+            ) from error
+        self._parts.push_async_callback(_bounded, "the server", server.stop)
+        self.url = server.url
+        await asyncio.to_thread(_write_kubeconfig, settings, pki.kubeconfig(self.url))
+
+    async def describe(self) -> dict[str, Any]:
+        """What ``/statusz`` says: version, process, runtimes, and how many objects are in which phase."""
+        assert self._store is not None, "asked before it was started"
+        from tandem.api.kinds import REGISTRY
+
+        runtimes = await asyncio.gather(
+            *(_runtime(kind, adapter) for kind, adapter in self._adapters.items())
+        )
+        return {
+            "version": __version__,
+            "pid": os.getpid(),
+            "startedAt": self._started.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "runtimes": runtimes,
+            "objects": {kind.resource: _phases(self._store, kind.resource) for kind in REGISTRY},
+        }
+
+
+def _build_adapters(settings: Settings) -> dict[str, RuntimeAdapter]:
+    from tandem import adapters
+
+    try:
+        return adapters.build(settings)
+    except ValueError as error:
+        raise InvalidSpec(str(error)) from error
+    except ImportError as error:
+        raise Unavailable(
+            f"a runtime's library is missing: {error}",
+            hint="pip install 'tandem-runtime[libvirt]' brings libvirt's",
+        ) from error
+
+
+async def _open_store(settings: Settings) -> Store:
+    from tandem.store import Store
+
+    return await Store.open(settings.data_dir / "store.db")
+
+
+def _certificates(settings: Settings) -> Pki:
+    from tandem.server import pki
+
+    names = (settings.listen_address, *settings.server_names)
+    try:
+        found, issued = pki.ensure(settings.data_dir / "pki", addresses=names)
+    except OSError as error:
+        raise Unavailable(f"cannot keep certificates: {error}") from error
+    if issued:
+        logger.info("certificates issued", extra={"fields": {"directory": found.directory}})
+    return found
+
+
+def _write_kubeconfig(settings: Settings, document: dict[str, Any]) -> None:
+    from tandem.server.pki import write_private
+
+    # JSON is YAML: kubectl reads both, and this is read before every command of ours.
+    content = json.dumps(document, indent=2).encode() + b"\n"
+    path = settings.kubeconfig
+    try:
+        if not path.exists() or path.read_bytes() != content or path.stat().st_mode & 0o077:
+            write_private(path, content)
+    except OSError as error:
+        raise Unavailable(f"cannot write {path}: {error.strerror}") from error
+
+
+async def _runtime(kind: str, adapter: RuntimeAdapter) -> dict[str, Any]:
+    found: dict[str, Any] = {"type": kind, "name": adapter.name, "version": "", "healthy": False}
+    try:
+        async with asyncio.timeout(_FINGERPRINT_SECONDS):
+            print_ = await adapter.fingerprint()
+    except TimeoutError:
+        return found | {
+            "problem": f"no answer within {_FINGERPRINT_SECONDS:g} s",
+            "hint": "see its log",
+            "details": {},
+        }
+    return found | {
+        "name": print_.name,
+        "version": print_.version,
+        "healthy": print_.healthy,
+        "problem": print_.problem,
+        "hint": print_.hint,
+        "details": dict(print_.details),
+    }
+
+
+def _phases(store: Store, resource: str) -> dict[str, int]:
+    """How many objects are in each phase; under an empty name those of kinds that have none."""
+    import msgspec
+
+    class Status(msgspec.Struct):
+        phase: str = ""
+        printable: str = msgspec.field(default="", name="printableStatus")
+
+    class Head(msgspec.Struct):
+        status: Status = Status()
+
+    decode = msgspec.json.Decoder(Head).decode
+    heads = (decode(data).status for data in store.list_bytes(resource).items)
+    return dict(Counter(head.phase or head.printable for head in heads))
+
+
+async def _bounded(what: str, stop: Callable[[], Awaitable[None]]) -> None:
+    """Stop a part; one that hangs or fails must not keep the others from stopping."""
+    try:
+        async with asyncio.timeout(_STOP_SECONDS):
+            await stop()
+    except TimeoutError:
+        logger.warning("%s did not stop in time", what)
+    except Exception:
+        logger.exception("%s did not stop cleanly", what)
