@@ -31,16 +31,10 @@ class Listing:
 
 @dataclass(frozen=True, slots=True)
 class RawListing:
-    """Objects as JSON, as they all were at ``revision``, ordered by namespace and name.
-
-    ``last`` is the key to continue after, and None when the listing is complete; ``remaining`` counts
-    what follows it (without regard to a label filter).
-    """
+    """Objects as JSON, as they all were at ``revision``, ordered by namespace and name."""
 
     revision: int
     items: list[bytes]
-    last: Key | None = None
-    remaining: int = 0
 
 
 @dataclass(frozen=True, slots=True)
