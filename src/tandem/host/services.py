@@ -10,6 +10,7 @@ where something has to be started: this is for the command line, not for the dae
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import fcntl
 import os
@@ -33,6 +34,7 @@ from tandem.host.containerd import (
     snapshotter_for,
     write_mirrors,
 )
+from tandem.host.run import run
 
 Progress = Callable[[str], None]
 """Told one short sentence before each slow step."""
@@ -250,7 +252,7 @@ class HostServices:
         address_range = cni.choose_range(
             cni.networks_in_use(_read("/proc/net/route"), _read("/etc/resolv.conf"))
         )
-        masquerade = _succeeds(["iptables", "-t", "nat", "-S"])
+        masquerade = _iptables_work()
         conf_dir.mkdir(parents=True, exist_ok=True)
         text = cni.conflist(address_range, masquerade=masquerade)
         keeper.write_file(str(conf_dir / cni.CONF_NAME), text)
@@ -260,16 +262,16 @@ class HostServices:
 
     def _import_sandbox_image(self) -> None:
         ctr = [_find("ctr"), "--address", str(self._containerd_socket), "--namespace", "k8s.io"]
-        listed = _run([*ctr, "images", "list", "--quiet", f"name=={pause.IMAGE}"])
+        listed = _run(*ctr, "images", "list", "--quiet", f"name=={pause.IMAGE}")
         if pause.IMAGE not in listed.split():
-            _run([*ctr, "images", "import", "-"], stdin=pause.archive())
+            _run(*ctr, "images", "import", "-", input=pause.archive())
 
     # Starting ----------------------------------------------------------------------------------
 
     def _start_units(self, *units: str) -> None:
         self.progress(f"starting {' and '.join(units)}")
         for unit in units:
-            _run(["systemctl", "start", unit], hint=f"see: systemctl status {unit}")
+            _run("systemctl", "start", unit, hint=f"see: systemctl status {unit}")
 
     def _start(self, name: str, arguments: Sequence[str], path: Path) -> None:
         """Have the keeper run ``name`` and wait until ``path`` answers."""
@@ -377,6 +379,14 @@ def _find(program: str) -> str:
     )
 
 
+def _iptables_work() -> bool:
+    try:
+        _run(_find("iptables"), "--table", "nat", "--list-rules")
+    except TandemError:  # not installed, or the kernel lacks what it needs
+        return False
+    return True
+
+
 def _open_kvm() -> None:
     """Give /dev/kvm the owner and mode that udev's rules give it, where no udev does.
 
@@ -411,31 +421,8 @@ def _poll(done: Callable[[], bool], seconds: float, message: str) -> None:
         time.sleep(0.02)
 
 
-def _succeeds(command: Sequence[str]) -> bool:
-    with contextlib.suppress(TandemError):
-        _run(command)
-        return True
-    return False
-
-
-def _run(command: Sequence[str], *, stdin: bytes = b"", hint: str | None = None) -> str:
-    """What ``command`` prints. Raises ``Unavailable`` with its own words when it fails."""
-    try:
-        done = subprocess.run(
-            command,
-            input=stdin,
-            capture_output=True,
-            timeout=_START_SECONDS,
-            check=False,
-            env=os.environ | {"PATH": f"{os.environ.get('PATH', '')}:{_PATH}"},
-        )
-    except FileNotFoundError as error:
-        raise Unavailable(f"{command[0]} is not installed", hint=hint) from error
-    except subprocess.TimeoutExpired as error:
-        raise DeadlineExceeded(
-            f"{' '.join(command)}: no end within {_START_SECONDS:g} s"
-        ) from error
-    if done.returncode != 0:
-        words = done.stderr.decode(errors="replace").strip() or f"status {done.returncode}"
-        raise Unavailable(f"{' '.join(command)}: {words}", hint=hint)
-    return done.stdout.decode(errors="replace")
+def _run(*command: str, input: bytes = b"", hint: str | None = None) -> str:
+    """What ``command`` prints; :func:`tandem.host.run.run` for callers without an event loop."""
+    return asyncio.run(run(*command, input=input, timeout=_START_SECONDS, hint=hint)).stdout.decode(
+        errors="replace"
+    )
