@@ -423,6 +423,7 @@ def _poll(done: Callable[[], bool], seconds: float, message: str) -> None:
 
 def _run(*command: str, input: bytes = b"", hint: str | None = None) -> str:
     """What ``command`` prints; :func:`tandem.host.run.run` for callers without an event loop."""
-    return asyncio.run(run(*command, input=input, timeout=_START_SECONDS, hint=hint)).stdout.decode(
-        errors="replace"
-    )
+    # With a factory the runner leaves the thread's own event loop, if there is one, alone.
+    with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+        finished = runner.run(run(*command, input=input, timeout=_START_SECONDS, hint=hint))
+    return finished.stdout.decode(errors="replace")
