@@ -7,6 +7,8 @@ back what is read here, so a verb is written once.
 from __future__ import annotations
 
 import json
+import os
+import ssl
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -239,7 +241,14 @@ def error_from_status(status: Doc) -> TandemError:
 
 def unreachable(server: str, error: BaseException) -> errors.Unavailable:
     """The error for a server that cannot be talked to."""
-    words = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    number = getattr(error, "errno", None)
+    # An event loop's own words for a refused connection are "Connect call failed".
+    words = (
+        os.strerror(number)
+        if number and number > 0 and not isinstance(error, ssl.SSLError)
+        else str(error)
+    )
+    words = words or type(error).__name__
     return errors.Unavailable(f"cannot reach {server}: {words}", hint=_LOOPBACK_HINT)
 
 

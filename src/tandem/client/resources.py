@@ -84,10 +84,10 @@ class Resources:
             return found
         from difflib import get_close_matches
 
-        near = get_close_matches(name.lower(), self._by_name, n=1)
+        near = get_close_matches(name.lower(), (r.plural for r in self._all), n=1)
         raise NotFound(
             f"the server doesn't have a resource type {name!r}",
-            hint=f"did you mean {near[0]!r}?" if near else "tandem get --help lists the names",
+            hint=f"did you mean {near[0]!r}?" if near else None,
         )
 
     def find_all(self, names: str) -> list[Resource]:

@@ -82,14 +82,15 @@ class SyncRuntimeAdapter:
         import asyncio
         import concurrent.futures
 
-        future = asyncio.run_coroutine_threadsafe(call(), self._running_loop())
+        loop = self._running_loop()
+        future = asyncio.run_coroutine_threadsafe(call(), loop)
         try:
             return future.result()
         except KeyboardInterrupt:
             future.cancel()
             # The concurrent future counts as cancelled at once; only the loop knows when the
             # coroutine has finished undoing, so ask it, in the order in which it works.
-            done = asyncio.run_coroutine_threadsafe(_settled(), self._running_loop())
+            done = asyncio.run_coroutine_threadsafe(_settled(), loop)
             concurrent.futures.wait([done])
             raise
 
