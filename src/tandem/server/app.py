@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import logging
 import ssl
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 from aiohttp import web
 
-from tandem.api.kind import Kind, Registry
+from tandem.api.kind import Doc, Kind, Registry
 from tandem.errors import Forbidden, MethodNotAllowed, TandemError, Unauthorized
 from tandem.runtimes.adapter import RuntimeAdapter
 from tandem.server import logs, machines, media, reading, respond, watching, writing
@@ -59,7 +59,7 @@ class Server:
     ``store``, ``registry`` and ``adapters`` (``"container"`` and ``"vm"``; one may be missing) are
     the daemon's, and stay the caller's to close. ``tls`` comes from
     :meth:`tandem.server.pki.Pki.server_context`. ``host`` is the address to listen on and ``port``
-    the port, 0 for any free one.
+    the port, 0 for any free one. ``describe`` answers ``/statusz``: what the daemon says of itself.
 
     ``await start()`` returns when connections are taken, or raises ``OSError`` (address in use);
     from then on :attr:`url` says where. ``await stop()`` takes no more, ends watches and streams at
@@ -76,6 +76,7 @@ class Server:
         tls: ssl.SSLContext,
         host: str = "127.0.0.1",
         port: int = 7443,
+        describe: Callable[[], Awaitable[Doc]] | None = None,
     ) -> None:
         self._api = Api(store, registry, adapters)
         self._tls = tls
@@ -84,6 +85,7 @@ class Server:
         self._discovery = Discovery(registry, {(machines.GROUP, machines.VERSION): machines.LISTED})
         self._openapi = OpenApi(registry)
         self._health = Health(adapters)
+        self._describe = describe
         self._runner: web.ServerRunner | None = None
 
     @property
@@ -194,6 +196,8 @@ class Server:
                 return respond.document(version_info())
             case ["openapi", *rest]:
                 return await self._openapi.answer(rest, accept)
+            case ["statusz"] if self._describe is not None:
+                return respond.document(await self._describe())
             case ["healthz" | "livez"]:
                 return await self._health.live(query)
             case ["readyz"]:

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 from tandem.api.kind import Doc, Kind
 from tandem.server import respond
+from tandem.server.codec import decode, encode
 from tandem.server.media import JSON, Form
-from tandem.server.selection import Selection, decode
+from tandem.server.selection import Selection
 from tandem.store import EventType, StoreEvent
 
 _REMEMBERED = 256
@@ -114,7 +115,7 @@ class Change:
             return event.data
         # As Kubernetes has it: the last state that matched, at the revision of the change.
         metadata = self._previous["metadata"] | {"resourceVersion": str(event.revision)}
-        return respond.encode_json(self._previous | {"metadata": metadata})
+        return encode(self._previous | {"metadata": metadata})
 
 
 class Changes:
@@ -139,4 +140,4 @@ def lines_for(kind: Kind, form: Form, include_object: str) -> Lines:
 
 
 def _line(type_: str, doc: Doc) -> bytes:
-    return respond.encode_json({"type": type_, "object": doc}) + b"\n"
+    return encode({"type": type_, "object": doc}) + b"\n"

@@ -14,7 +14,7 @@ from typing import Any
 
 from tandem import __version__
 from tandem.api.kind import Doc, Kind, Registry
-from tandem.server import respond
+from tandem.server.codec import encode
 from tandem.server.media import JSON, accepts
 
 KUBERNETES_VERSION = ("1", "32")
@@ -101,7 +101,7 @@ class Discovery:
         found = self._encoded.get(key)
         if found is None:
             document: Doc = build()
-            data = respond.encode_json(document)
+            data = encode(document)
             content_type = JSON
             if document["kind"] == _AGGREGATED:
                 version = document["apiVersion"].partition("/")[2]

@@ -29,6 +29,7 @@ from tandem.errors import (
 from tandem.runtimes.capabilities import Console
 from tandem.server import media
 from tandem.server.call import Api, Call, no_such_path
+from tandem.server.codec import clone
 from tandem.server.discovery import Subresource
 from tandem.server.logs import machine_log
 from tandem.server.streams.plain import serve_stream
@@ -188,12 +189,12 @@ class _Machine:
         """Rewrite the spec, in whichever of its two fields the user wrote."""
 
         def rewrite(old: Doc) -> Prepared:
-            spec = dict(old["spec"])
+            new = clone(old)
+            spec = new["spec"]
             if "running" in spec:
                 spec["running"] = strategy == "Always"
             else:
                 spec["runStrategy"] = strategy
-            new = {**old, "metadata": dict(old["metadata"]), "spec": spec}
             return prepare_update(self._kind, new, old)
 
         await change(self._api, self._kind, self._key, rewrite, dry_run=self._dry_run)
@@ -202,11 +203,11 @@ class _Machine:
         """Ask the controller to stop or start, unless something is asked for already."""
 
         def append(old: Doc) -> Prepared:
-            status = dict(old.get("status") or {})
+            new = clone(old)
+            status = new.setdefault("status", {})
             if status.get("stateChangeRequests"):
                 raise TandemError("unable to complete request: stop/start already underway")
             status["stateChangeRequests"] = list(requests)
-            new = {**old, "metadata": dict(old["metadata"]), "status": status}
             return prepare_update(self._kind, new, old, subresource="status")
 
         await change(self._api, self._kind, self._key, append, dry_run=self._dry_run)

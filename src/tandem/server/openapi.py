@@ -16,6 +16,7 @@ from tandem.api import openapi
 from tandem.api.kind import Registry
 from tandem.server import media, respond
 from tandem.server.call import no_such_path
+from tandem.server.codec import encode
 
 _PROTOBUF = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
 # kubectl up to 1.25 spells it with an @, which is not a media type; both ask for the same bytes.
@@ -70,4 +71,4 @@ class OpenApi:
 
 def _encoded(build: Callable[[Registry], Any], registry: Registry) -> bytes:
     document = build(registry)
-    return document if isinstance(document, bytes) else respond.encode_json(document)
+    return document if isinstance(document, bytes) else encode(document)

@@ -12,9 +12,10 @@ from tandem.api.kind import Doc, Kind
 from tandem.errors import BadRequest, Cause, DeadlineExceeded, Expired
 from tandem.server import respond
 from tandem.server.call import Api, Call
+from tandem.server.codec import decode, encode
 from tandem.server.media import Form
 from tandem.server.paging import Page
-from tandem.server.selection import Selection, decode
+from tandem.server.selection import Selection
 from tandem.store import Store
 
 _PIECE = 256 * 1024
@@ -120,7 +121,7 @@ def wrap_list(
 
 async def _splice(call: Call, items: list[bytes], metadata: Doc) -> web.StreamResponse:
     """A list put together from encoded objects, in pieces when it is long."""
-    empty = respond.encode_json(wrap_list(call.kind, [], metadata, call.form))
+    empty = encode(wrap_list(call.kind, [], metadata, call.form))
     head, tail = empty[:-2], empty[-2:]  # ...,"items":[ and ]}
     length = len(empty) + sum(map(len, items)) + max(0, len(items) - 1)
     if length <= _PIECE:

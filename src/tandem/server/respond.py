@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-import msgspec
 import yaml
 from aiohttp import web
 from multidict import CIMultiDict
@@ -14,6 +13,7 @@ from tandem.api.kind import Doc, Kind
 from tandem.api.status import status_from_error
 from tandem.api.table import IncludeObject, table
 from tandem.errors import BadRequest, TandemError
+from tandem.server.codec import encode
 from tandem.server.media import JSON, PLAIN, YAML, Form
 
 # Control characters would break the header; the length keeps a hostile name from filling it.
@@ -31,10 +31,8 @@ _INCLUDES: dict[str, IncludeObject] = {
 HEADERS = {"Content-Type": JSON, "Cache-Control": "no-cache, private"}
 """Headers of every answer in JSON."""
 
-encode_json = msgspec.json.Encoder().encode
 
-
-def encode(document: Any, media: str = JSON) -> bytes:
+def written(document: Any, media: str = JSON) -> bytes:
     """``document`` as JSON or YAML."""
     if media == YAML:
         dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
@@ -42,7 +40,7 @@ def encode(document: Any, media: str = JSON) -> bytes:
             document, Dumper=dumper, sort_keys=False, allow_unicode=True, encoding="utf-8"
         )
         return text
-    return encode_json(document)
+    return encode(document)
 
 
 def body(
@@ -61,7 +59,7 @@ def document(
     value: Any, form: Form = PLAIN, *, status: int = 200, warnings: Iterable[str] = ()
 ) -> web.Response:
     """An answer of one document that has no shape of its own to choose (discovery, Status)."""
-    return body(encode(value, form.media), form.media, status=status, warnings=warnings)
+    return body(written(value, form.media), form.media, status=status, warnings=warnings)
 
 
 def one(
@@ -113,7 +111,7 @@ def metadata_only(doc: Doc, form: Form) -> Doc:
 
 def failure(error: TandemError) -> web.Response:
     """The ``Status`` that ``error`` becomes, always JSON."""
-    response = body(encode_json(status_from_error(error)), status=error.code)
+    response = body(encode(status_from_error(error)), status=error.code)
     retry_after = error.details.get("retryAfterSeconds")
     if retry_after is not None:
         response.headers["Retry-After"] = str(retry_after)

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
-import msgspec
-
 from tandem.api.kind import Doc, Kind
 from tandem.api.selectors import parse_field_selector, parse_label_selector
 from tandem.errors import NotFound
+from tandem.server.codec import decode
 from tandem.server.paths import Target
 from tandem.server.query import Query
 from tandem.store import Key, RawListing, Store
-
-decode: Callable[[bytes], Doc] = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 class Selection:

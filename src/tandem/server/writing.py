@@ -36,8 +36,9 @@ from tandem.errors import (
 )
 from tandem.server import media, respond
 from tandem.server.call import NAMESPACES, Api, Call
+from tandem.server.codec import clone, decode
 from tandem.server.reading import wrap_list
-from tandem.server.selection import Selection, decode
+from tandem.server.selection import Selection
 from tandem.store import Key
 
 JSON_PATCH = "application/json-patch+json"
@@ -118,7 +119,7 @@ async def patch(api: Api, call: Call) -> web.StreamResponse:
         return prepare_update(
             call.kind,
             # A patched document may share parts with the one it was made from, and is then altered.
-            apply(decode(respond.encode_json(old))),
+            apply(clone(old)),
             old,
             subresource=call.target.subresource,
             field_validation=validation,
