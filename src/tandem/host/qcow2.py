@@ -27,7 +27,7 @@ _HEADER = struct.Struct(">4sIQIIQIIQQIIQQQQII")  # version 3, up to and includin
 _BACKING_FORMAT = 0xE2792ACA  # header extension: the format's name
 _FEATURE_NAMES_END = 0
 _CORRUPT, _EXTERNAL_DATA = 1 << 1, 1 << 2  # incompatible features
-_MAX_SIZE = 64 << 40  # beyond any disk here; bounds the tables written for an image's own claim
+MAX_SIZE = 64 << 40  # beyond any disk here; bounds the tables written for an image's own claim
 
 # What else could be inside a "disk image"; QEMU is told `raw` for everything it is not asked to
 # parse, so these would boot as garbage rather than do harm, and the user is better told at once.
@@ -80,7 +80,7 @@ def inspect(path: Path) -> ImageInfo:
         raise _refused(path, "it has an external data file")
     if version == 3 and features & _CORRUPT:
         raise _refused(path, "it is marked corrupt")
-    if not 0 < size <= _MAX_SIZE:
+    if not 0 < size <= MAX_SIZE:
         raise _refused(path, f"it claims a size of {size} bytes")
     return ImageInfo("qcow2", -(-size // SECTOR) * SECTOR)
 
@@ -96,7 +96,7 @@ def create(path: Path, size: int, *, backing: tuple[str, Format] | None = None) 
     ``backing``: the file on top of which it lies (its name as QEMU is to find it, relative to
     ``path``'s directory or absolute) and that file's format.
     """
-    assert 0 < size <= _MAX_SIZE, "a disk has a size that makes sense"
+    assert 0 < size <= MAX_SIZE, "a disk has a size that makes sense"
     assert size % SECTOR == 0, "a disk has whole sectors"
     l1_entries = max(1, -(-size // (CLUSTER * CLUSTER // 8)))  # each covers 512 MiB
     l1_clusters = -(-l1_entries * 8 // CLUSTER)
@@ -129,7 +129,9 @@ def create(path: Path, size: int, *, backing: tuple[str, Format] | None = None) 
     )
     used = 3 + l1_clusters
     refcounts = struct.pack(f">{used}H", *([1] * used))
-    with path.open("xb") as file:
+    # For the owner only: what a guest writes is nobody else's business.
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with open(descriptor, "wb") as file:
         file.write(header + extensions + name)
         file.seek(CLUSTER)
         file.write(struct.pack(">Q", 2 * CLUSTER))

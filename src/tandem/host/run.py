@@ -1,4 +1,4 @@
-"""The one way to run a program: no shell, bounded in time, output and processor time, typed errors.
+"""The one way to run a program: no shell; bounded in time, output and processor time; typed errors.
 
 Programs are run for their effect or their answer and end by themselves (``qemu-img``, ``xorriso``, a
 probe); what has to outlive the daemon is never started from here. A program that is not waited for
@@ -12,9 +12,9 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from tandem.errors import DeadlineExceeded, TandemError, Unavailable
 
@@ -22,6 +22,24 @@ DEFAULT_TIMEOUT_SECONDS = 30.0
 MAX_OUTPUT_BYTES = 1 << 20  # no program here says more; one that does has gone wrong
 
 _MESSAGE_BYTES = 2000  # how much of what a failed program said goes into the error
+
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+async def blocking(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Call ``function`` in a thread, and see its end even when the caller is cancelled.
+
+    A thread cannot be stopped, and one that still works behind the back of a cancelled caller would
+    make things again that the caller is undoing. For short work only: a few milliseconds of files.
+    """
+    work = asyncio.ensure_future(asyncio.to_thread(function, *args, **kwargs))
+    try:
+        return await asyncio.shield(work)
+    except asyncio.CancelledError:
+        await asyncio.wait({work})
+        raise
 
 
 @dataclass(frozen=True, slots=True)
