@@ -263,6 +263,7 @@ class Keeper:
         signal.signal(signal.SIGHUP, lambda *_: reread.__setitem__(0, True))
         signal.signal(signal.SIGTERM, lambda *_: leave.__setitem__(0, True))
         signal.signal(signal.SIGCHLD, lambda *_: None)  # only to wake the poll below
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGHUP])
         housekeeping = 0.0
         while not leave[0]:
             self.reap()
@@ -297,34 +298,43 @@ def become_subreaper() -> None:
         say(f"cannot become a child subreaper: {os.strerror(ctypes.get_errno())}")
 
 
-def main(directory: str) -> int:
-    """Detach and keep the services of ``directory``; ``ANOTHER_RUNS`` when one already does.
+def detach(directory: str) -> int:
+    """Start the keeper of ``directory`` in the background; ``ANOTHER_RUNS`` when there is one.
 
-    The caller's process returns once the keeper holds the lock, so whoever waits for it knows that
-    a SIGHUP to the pid in the lock file will be heard.
+    The caller's process returns once the lock file has the keeper's pid, so whoever waits for it
+    knows that a SIGHUP to that pid will be heard.
     """
     lock = os.open(os.path.join(directory, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return ANOTHER_RUNS
-    # Until run() has its handlers a SIGHUP must wait, not kill; the mask survives the fork.
+    # Until the keeper has its handlers a SIGHUP must wait, not kill: fork and exec keep the mask.
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
     pid = os.fork()
     if pid:
         os.ftruncate(lock, 0)
         os.pwrite(lock, f"{pid}\n".encode(), 0)
         return 0
+    folder = os.path.dirname(os.path.abspath(__file__))
     os.setsid()
     os.chdir("/")
     os.umask(0o022)
     become_subreaper()
-    keeper = Keeper(directory)
-    signal.signal(signal.SIGHUP, lambda *_: None)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGHUP])
-    keeper.run()
-    return 0
+    # What was set stays set while the program starts anew, without what setting it took. This time
+    # it is imported, as compiled before: compiling it would leave a megabyte behind for good.
+    os.set_inheritable(lock, True)
+    again = "import sys; sys.path.append(sys.argv[1]); import keeper; keeper.keep(*sys.argv[2:])"
+    return os.execv(
+        sys.executable, [sys.executable, "-S", "-I", "-c", again, folder, directory, str(lock)]
+    )
+
+
+def keep(directory: str, lock: str) -> None:
+    """Be the keeper; ``lock`` is the descriptor of the open lock file, held until the end."""
+    os.set_inheritable(int(lock), False)
+    Keeper(directory).run()
 
 
 if __name__ == "__main__":
-    sys.exit(main(os.path.abspath(sys.argv[1])))
+    sys.exit(detach(os.path.abspath(sys.argv[1])))
