@@ -17,13 +17,11 @@ import asyncio
 import gc
 import json
 import logging
-import os
 import signal
 import time
-from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
-from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tandem import __version__, log
@@ -41,7 +39,6 @@ logger = logging.getLogger(__name__)
 
 # Each part is given this long to stop. The promise is two seconds for all of them together.
 _STOP_SECONDS = 2.0
-_FINGERPRINT_SECONDS = 5.0
 
 
 def arguments(parser: argparse.ArgumentParser, verb: str) -> None:
@@ -83,8 +80,6 @@ class Daemon:
         self.url = ""
         self._parts = AsyncExitStack()
         self._adapters: dict[str, RuntimeAdapter] = {}
-        self._store: Store | None = None
-        self._started = datetime.now(UTC)
 
     async def __aenter__(self) -> Daemon:
         """Start. Raises ``Conflict`` (another daemon has the data directory), ``Unavailable`` (a
@@ -121,6 +116,7 @@ class Daemon:
         issuing = asyncio.create_task(asyncio.to_thread(_certificates, settings))
         await asyncio.sleep(0)
         try:
+            from tandem import statusz
             from tandem.api.kinds import REGISTRY
             from tandem.control import Manager
             from tandem.server.app import Server
@@ -130,7 +126,7 @@ class Daemon:
             await asyncio.wait([reading, issuing])
             if not reading.exception():
                 self._parts.push_async_callback(reading.result().close)
-        store = self._store = reading.result()
+        store = reading.result()
         pki = issuing.result()
         for name, adapter in self._adapters.items():
             self._parts.push_async_callback(_bounded, f"the {name} runtime", adapter.close)
@@ -146,7 +142,7 @@ class Daemon:
             tls=pki.server_context(),
             host=settings.listen_address,
             port=settings.listen_port,
-            describe=self.describe,
+            describe=partial(statusz.describe, store, REGISTRY, self._adapters),
         )
         try:
             await server.start()
@@ -159,22 +155,6 @@ class Daemon:
         self._parts.push_async_callback(_bounded, "the server", server.stop)
         self.url = server.url
         await asyncio.to_thread(_write_kubeconfig, settings, pki.kubeconfig(self.url))
-
-    async def describe(self) -> dict[str, Any]:
-        """What ``/statusz`` says: version, process, runtimes, and how many objects are in which phase."""
-        assert self._store is not None, "asked before it was started"
-        from tandem.api.kinds import REGISTRY
-
-        runtimes = await asyncio.gather(
-            *(_runtime(kind, adapter) for kind, adapter in self._adapters.items())
-        )
-        return {
-            "version": __version__,
-            "pid": os.getpid(),
-            "startedAt": self._started.strftime("%Y-%m-%dT%H:%M:%SZ"),
-            "runtimes": runtimes,
-            "objects": {kind.resource: _phases(self._store, kind.resource) for kind in REGISTRY},
-        }
 
 
 def _build_adapters(settings: Settings) -> dict[str, RuntimeAdapter]:
@@ -221,43 +201,6 @@ def _write_kubeconfig(settings: Settings, document: dict[str, Any]) -> None:
             write_private(path, content)
     except OSError as error:
         raise Unavailable(f"cannot write {path}: {error.strerror}") from error
-
-
-async def _runtime(kind: str, adapter: RuntimeAdapter) -> dict[str, Any]:
-    found: dict[str, Any] = {"type": kind, "name": adapter.name, "version": "", "healthy": False}
-    try:
-        async with asyncio.timeout(_FINGERPRINT_SECONDS):
-            print_ = await adapter.fingerprint()
-    except TimeoutError:
-        return found | {
-            "problem": f"no answer within {_FINGERPRINT_SECONDS:g} s",
-            "hint": "see its log",
-            "details": {},
-        }
-    return found | {
-        "name": print_.name,
-        "version": print_.version,
-        "healthy": print_.healthy,
-        "problem": print_.problem,
-        "hint": print_.hint,
-        "details": dict(print_.details),
-    }
-
-
-def _phases(store: Store, resource: str) -> dict[str, int]:
-    """How many objects are in each phase; under an empty name those of kinds that have none."""
-    import msgspec
-
-    class Status(msgspec.Struct):
-        phase: str = ""
-        printable: str = msgspec.field(default="", name="printableStatus")
-
-    class Head(msgspec.Struct):
-        status: Status = Status()
-
-    decode = msgspec.json.Decoder(Head).decode
-    heads = (decode(data).status for data in store.list_bytes(resource).items)
-    return dict(Counter(head.phase or head.printable for head in heads))
 
 
 async def _bounded(what: str, stop: Callable[[], Awaitable[None]]) -> None:
