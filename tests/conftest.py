@@ -6,14 +6,22 @@ must leave the runtimes as it found them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import secrets
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests import world
+from tests.daemon import Daemon
 
-_MARK_OF_FIXTURE = {"containerd": "containerd", "libvirt_uri": "libvirt", "kubectl": "kubectl"}
+_MARK_OF_FIXTURE = {
+    "containerd": "containerd",
+    "libvirt_uri": "libvirt",
+    "kubectl": "kubectl",
+    "daemon": "kubectl",
+    "make_daemon": "kubectl",
+}
 _REAL = set(_MARK_OF_FIXTURE.values())
 
 
@@ -67,3 +75,47 @@ def kubectls() -> dict[str, Path]:
 def kubectl(request: pytest.FixtureRequest) -> Path:
     """Each kubectl in turn."""
     return world.kubectl(request.param)
+
+
+@pytest.fixture
+def make_daemon(nothing_left: None) -> Iterator[Callable[..., Daemon]]:
+    """Starts daemons on the real runtimes that end with the test. Takes settings by name."""
+    endpoint, uri = world.containerd(), world.libvirt()
+    made: list[Daemon] = []
+
+    def make(**settings: str) -> Daemon:
+        daemon = Daemon(**({"container_endpoint": endpoint, "libvirt_uri": uri} | settings))
+        made.append(daemon)
+        daemon.start()
+        return daemon
+
+    yield make
+    for daemon in made:
+        daemon.close()
+
+
+@pytest.fixture(scope="session")
+def shared_daemon() -> Iterator[Daemon]:
+    """The daemon that most tests share, each in a namespace of its own."""
+    daemon = Daemon(container_endpoint=world.containerd(), libvirt_uri=world.libvirt())
+    daemon.start()
+    yield daemon
+    daemon.close()
+
+
+@pytest.fixture
+def daemon(shared_daemon: Daemon, nothing_left: None) -> Daemon:
+    """A running daemon on the real runtimes. A test that ends it, or changes it for others, makes
+    one of its own by ``make_daemon``."""
+    return shared_daemon
+
+
+@pytest.fixture
+def namespace(daemon: Daemon) -> Iterator[str]:
+    """A namespace of the test's own; what is left in it afterwards is deleted."""
+    name = f"test-{secrets.token_hex(4)}"
+    daemon.kubectl("create", "namespace", name)
+    yield name
+    kinds = "virtualmachines,virtualmachineinstances,pods"
+    daemon.kubectl("delete", kinds, "--all", "--namespace", name, "--grace-period=0", "--force")
+    daemon.kubectl("delete", "namespace", name)

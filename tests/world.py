@@ -181,7 +181,14 @@ def _files() -> list[Path]:
         "/var/lib/libvirt/qemu/save", "/var/lib/libvirt/qemu/nvram", "/run/libvirt/qemu",
         "/var/lib/tandem/machines", "/var/log/tandem/pods", "/var/log/tandem/machines",
     )  # fmt: skip
-    bookkeeping = {"last_reserved_ip.0", "lock", "networks", "autostart", "driver.pid"}
+    bookkeeping = {
+        "last_reserved_ip.0",
+        "lock",
+        "networks",
+        "autostart",
+        "driver.pid",
+        "autostarted",
+    }
     return [
         path
         for folder in map(Path, folders)
