@@ -1,0 +1,315 @@
+"""The VirtualMachineInstance loop: one run of a machine, from files to the end and nothing left.
+
+The phases are the record of intent: what is past Scheduling may have files, what is past Scheduled may
+have a domain. Both are found again by the instance's UID, finished or undone, whenever a daemon starts.
+"""
+
+from __future__ import annotations
+
+import base64
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from tandem.api.kind import Doc
+from tandem.api.meta import condition, get
+from tandem.control import objects
+from tandem.control.backoff import Backoff
+from tandem.control.changes import Change
+from tandem.control.context import Context
+from tandem.control.instancestatus import (
+    STARTING,
+    Problem,
+    instance_status,
+    insufficient,
+    is_final,
+    out_of_reach,
+    phase_for,
+    phase_of,
+)
+from tandem.control.machinefiles import MachineFiles
+from tandem.control.podspec import grace_left
+from tandem.control.queue import WorkQueue
+from tandem.control.runtime import Operations, Runtime
+from tandem.errors import DeadlineExceeded, ImagePullError, NotFound, TandemError, Unavailable
+from tandem.runtimes.adapter import LABEL_SHUTDOWN_PHASE, Phase, RuntimeSpec, RuntimeStatus
+from tandem.store import Key
+
+logger = logging.getLogger(__name__)
+
+RESOURCE = "virtualmachineinstances.kubevirt.io"
+
+LABEL_NAME = "vm.kubevirt.io/name"
+LABEL_NAMESPACE = "vm.kubevirt.io/namespace"
+
+PULL_SHOWN_SECONDS = 2.0
+"""How long ErrImagePull is shown before it becomes ImagePullBackOff."""
+
+
+class Item(NamedTuple):
+    """An instance by name and identity."""
+
+    key: Key
+    uid: str
+
+    def __str__(self) -> str:
+        return f"{self.key.namespace}/{self.key.name}"
+
+
+class Instances:
+    """See the module's docstring."""
+
+    def __init__(self, context: Context, runtime: Runtime, files: MachineFiles) -> None:
+        self._context = context
+        self._store = context.store
+        self._recorder = context.recorder
+        self._runtime = runtime
+        self._files = files
+        self.queue: WorkQueue[Item] = WorkQueue("vmi", self.reconcile)
+        self._backoff = Backoff()
+        self._operations = Operations()
+        self._seen: dict[str, tuple[Any, ...]] = {}
+        self._cleaned: set[str] = set()
+        self._needing: dict[Key, set[Item]] = {}
+        context.changes.on(RESOURCE, self._changed)
+        context.changes.on("secrets", self._secret_changed)
+
+    # -- what wakes it -----------------------------------------------------------------------
+
+    def _changed(self, change: Change) -> None:
+        item = Item(change.key, change.uid)
+        if change.deleted:
+            self._seen.pop(change.uid, None)
+            self._operations.interrupt(change.uid)
+            self.queue.add(item)
+            return
+        metadata = change.doc["metadata"]
+        # What the loop acts upon. Its own writes of the status do not wake it again.
+        signature = (metadata.get("deletionTimestamp"), tuple(metadata.get("finalizers") or ()))
+        before = self._seen.get(change.uid)
+        if signature == before:
+            return
+        self._seen[change.uid] = signature
+        if before is not None and signature[0] != before[0]:
+            self._operations.interrupt(change.uid)  # what was being started is not wanted any more
+        self.queue.add(item)
+
+    def _secret_changed(self, change: Change) -> None:
+        for item in self._needing.pop(change.key, ()):
+            self._backoff.forget(item.uid)
+            self.queue.add(item)
+
+    def workload_changed(self, id: str) -> None:
+        """The runtime says that something happened to a machine."""
+        key = self._context.changes.key_of(id)
+        if key is not None and key.resource == RESOURCE:
+            self.queue.add(Item(key, id))
+
+    def workloads_listed(self, statuses: Sequence[RuntimeStatus]) -> None:
+        """Events may have been missed: look at every instance, and at machines without one."""
+        for status in statuses:
+            if self._context.changes.key_of(status.spec_id) is None:
+                logger.info("removing machine %s, which no instance claims", status.spec_id)
+                self.queue.add(Item(Key(RESOURCE, "", status.spec_id), status.spec_id))
+        self.look_at_all()
+
+    def look_at_all(self) -> None:
+        """Compare every instance with the runtime."""
+        for key in self._context.changes.keys(RESOURCE):
+            if uid := self._context.changes.uid_of(key):
+                self.queue.add(Item(key, uid))
+
+    async def sweep_files(self) -> None:
+        """Remove the files of machines that nobody knows any more; before the loops run."""
+        uids = {str(doc["metadata"]["uid"]) for doc in self._store.list(RESOURCE).items}
+        for uid in await self._files.sweep(uids):
+            logger.info("removed the files of machine %s, which no instance claims", uid)
+
+    # -- one step ----------------------------------------------------------------------------
+
+    async def reconcile(self, item: Item) -> float | None:
+        """Take the next step for an instance; returns the seconds after which to look again."""
+        vmi = objects.find(self._store, item.key, item.uid)
+        if vmi is None:
+            await self._discard(item, 0)
+            self._forget(item.uid)
+            return None
+        if get(vmi, "metadata.deletionTimestamp"):
+            await self._terminate(item, vmi)
+            return None
+        if is_final(vmi):
+            if item.uid not in self._cleaned:
+                await self._discard(item, 0)
+                self._cleaned.add(item.uid)
+            return None
+        try:
+            return await self._run(item, vmi)
+        except (Unavailable, DeadlineExceeded) as error:
+            await self._write_trouble(item, error)
+            raise
+
+    async def _run(self, item: Item, vmi: Doc) -> float | None:
+        if reason := insufficient(vmi, self._context.node):
+            message = f"0/1 nodes are available: 1 {reason}."
+            problem = Problem("Unschedulable", message, "PodScheduled")
+            await self._write(item, "Scheduling", problem=problem)
+            self._recorder.warning(vmi, "FailedScheduling", message)
+            return None
+        observed = await self._runtime.observe(item.uid)
+        starting = phase_of(vmi) in STARTING
+        if observed is not None and starting and observed.phase is Phase.STOPPED:
+            # Defined and never started: a daemon died in between. It is begun anew.
+            await self._runtime.delete(item.uid, grace_seconds=0)
+            observed = None
+        if observed is not None:
+            await self._follow(item, vmi, observed)
+            return None
+        if starting:
+            return await self._start(item, vmi)
+        await self._end(item, vmi, "Failed", None, "The VirtualMachineInstance has disappeared.")
+        return None
+
+    # -- starting ----------------------------------------------------------------------------
+
+    async def _start(self, item: Item, vmi: Doc) -> float | None:
+        if wait := self._backoff.remaining(item.uid):
+            synchronized = condition(vmi, "Synchronized") or {}
+            if synchronized.get("reason") == "ErrImagePull":
+                problem = Problem("ImagePullBackOff", synchronized.get("message", ""))
+                await self._write(item, phase_of(vmi) or "Scheduling", problem=problem)
+            return wait
+        if phase_of(vmi) in ("", "Pending"):
+            vmi = await self._write(item, "Scheduling") or vmi
+        created: list[RuntimeStatus] = []
+
+        async def create() -> None:
+            xml = await self._files.domain_xml(item.uid, vmi, secret=self._secrets(item))
+            await self._write(item, "Scheduled")
+            created.append(await self._runtime.create(_runtime_spec(vmi, xml)))
+
+        try:
+            if not await self._operations.run(item.uid, create):
+                return None
+        except (Unavailable, DeadlineExceeded):
+            raise
+        except TandemError as error:
+            return await self._not_started(item, vmi, error)
+        self._backoff.forget(item.uid)
+        self._recorder.normal(vmi, "Created", "VirtualMachineInstance defined.")
+        self._recorder.normal(vmi, "Started", "VirtualMachineInstance started.")
+        await self._follow(item, vmi, created[0])
+        return None
+
+    async def _not_started(self, item: Item, vmi: Doc, error: TandemError) -> float:
+        """Say why, and come back later: what is missing may appear."""
+        wait = self._backoff.failed(item.uid)
+        reason = "FailedCreate"
+        if isinstance(error, ImagePullError):
+            reason = "ErrImagePull"
+            wait = min(wait, PULL_SHOWN_SECONDS)
+        doc = objects.find(self._store, item.key, item.uid) or vmi
+        await self._write(item, phase_of(doc) or "Scheduling", problem=Problem(reason, str(error)))
+        self._recorder.warning(vmi, "SyncFailed", str(error))
+        return wait
+
+    def _secrets(self, item: Item) -> Any:
+        async def read(name: str) -> Mapping[str, bytes]:
+            key = Key("secrets", item.key.namespace, name)
+            doc = objects.find(self._store, key)
+            if doc is None:
+                self._needing.setdefault(key, set()).add(item)
+                raise NotFound(f'secret "{name}" not found')
+            data = doc.get("data") or {}
+            return {field: base64.b64decode(value) for field, value in data.items()}
+
+        return read
+
+    # -- following ---------------------------------------------------------------------------
+
+    async def _follow(self, item: Item, vmi: Doc, observed: RuntimeStatus) -> None:
+        phase = phase_for(observed)
+        if phase == "Succeeded":
+            message = "The VirtualMachineInstance was shut down."
+            await self._end(item, vmi, phase, observed, message)
+        elif phase == "Failed":
+            message = "The VirtualMachineInstance crashed."
+            await self._end(item, vmi, phase, observed, message)
+        else:
+            await self._write(item, phase or phase_of(vmi), observed=observed)
+
+    async def _end(
+        self, item: Item, vmi: Doc, phase: str, observed: RuntimeStatus | None, message: str
+    ) -> None:
+        # The phase first: once the machine is gone, nobody can tell how it ended.
+        await self._write(item, phase, observed=observed)
+        say = self._recorder.normal if phase == "Succeeded" else self._recorder.warning
+        say(vmi, "Stopped", message)
+        await self._discard(item, 0)
+        self._cleaned.add(item.uid)
+
+    async def _terminate(self, item: Item, vmi: Doc) -> None:
+        grace = 0.0 if is_final(vmi) else grace_left(vmi)
+        if not is_final(vmi):
+            if grace > 0:
+                self._recorder.normal(vmi, "ShuttingDown", "Signaled Graceful Shutdown")
+            self._recorder.normal(vmi, "Deleted", "Signaled Deletion")
+        if not await self._operations.run(item.uid, lambda: self._discard(item, grace)):
+            return  # less grace is given by now, or none: the next step is already due
+        if await objects.remove(self._store, item.key, item.uid):
+            self._forget(item.uid)
+        elif not is_final(vmi):
+            await self._write(item, "Succeeded")
+
+    async def _discard(self, item: Item, grace: float) -> None:
+        """End the machine and take away everything it had."""
+        await self._runtime.delete(item.uid, grace_seconds=grace)
+        await self._files.remove(item.uid)
+
+    def _forget(self, uid: str) -> None:
+        self._backoff.forget(uid)
+        self._cleaned.discard(uid)
+
+    # -- writing -----------------------------------------------------------------------------
+
+    async def _write(
+        self,
+        item: Item,
+        phase: str,
+        *,
+        observed: RuntimeStatus | None = None,
+        problem: Problem | None = None,
+    ) -> Doc | None:
+        def alter(doc: Doc) -> None:
+            doc["status"] = instance_status(
+                doc,
+                phase,
+                node=self._context.node,
+                observed=observed,
+                problem=problem,
+                emulation=self._emulation(observed),
+            )
+
+        return await objects.change(self._store, item.key, item.uid, alter)
+
+    async def _write_trouble(self, item: Item, error: TandemError) -> None:
+        def alter(doc: Doc) -> None:
+            doc["status"] = out_of_reach(doc, str(error))
+
+        await objects.change(self._store, item.key, item.uid, alter)
+
+    def _emulation(self, observed: RuntimeStatus | None) -> str:
+        if observed is None or observed.details.get("accelerator") != "qemu":
+            return ""
+        fingerprint = self._runtime.fingerprint
+        details = fingerprint.details if fingerprint else {}
+        return details.get("emulation_reason") or "the processor is emulated"
+
+
+def _runtime_spec(vmi: Doc, xml: str) -> RuntimeSpec:
+    metadata = vmi["metadata"]
+    labels = {
+        LABEL_NAME: metadata["name"],
+        LABEL_NAMESPACE: metadata["namespace"],
+        LABEL_SHUTDOWN_PHASE: Phase.SUCCEEDED.value,
+    }
+    return RuntimeSpec(id=metadata["uid"], vm_xml=xml, labels=labels)

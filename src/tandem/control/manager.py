@@ -1,0 +1,124 @@
+"""Puts the loops together, starts them in order and stops them in order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Coroutine, Mapping
+from typing import Any
+
+from tandem.api.kind import Registry
+from tandem.config import Settings
+from tandem.control.changes import Changes
+from tandem.control.context import Context, Node
+from tandem.control.garbage import Garbage
+from tandem.control.instances import Instances
+from tandem.control.machinefiles import HostMachineFiles, MachineFiles
+from tandem.control.machines import Machines
+from tandem.control.namespaces import Namespaces
+from tandem.control.pods import Pods
+from tandem.control.recorder import Recorder
+from tandem.control.runtime import Runtime
+from tandem.errors import TandemError
+from tandem.runtimes.adapter import Fingerprint, RuntimeAdapter
+from tandem.store import Store
+
+logger = logging.getLogger(__name__)
+
+FIRST_LIST_SECONDS = 2.0
+"""How long a start waits for a runtime's list, which spares asking for each workload."""
+
+
+class Manager:
+    """All loops on one store. ``adapters`` has ``container`` and ``vm``, or one of them.
+
+    ``node`` and ``files`` are the host's own unless they are given.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        registry: Registry,
+        adapters: Mapping[str, RuntimeAdapter],
+        settings: Settings,
+        *,
+        node: Node | None = None,
+        files: MachineFiles | None = None,
+    ) -> None:
+        self.node = node or Node.this()
+        self.runtimes = {name: Runtime(adapter) for name, adapter in adapters.items()}
+        changes = Changes(store, [kind.resource for kind in registry])
+        recorder = Recorder(store, changes, host=self.node.name)
+        context = Context(store, registry, changes, recorder, self.node)
+        self._changes = changes
+        self._recorder = recorder
+        self.namespaces = Namespaces(context)
+        self.garbage = Garbage(context)
+        self.machines = Machines(context)
+        self.pods: Pods | None = None
+        self.instances: Instances | None = None
+        if runtime := self.runtimes.get("container"):
+            self.pods = Pods(context, runtime)
+        if runtime := self.runtimes.get("vm"):
+            files = files or HostMachineFiles(settings.data_dir, adapters.get("container"))
+            self.instances = Instances(context, runtime, files)
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Take up everything that is in the store and in the runtimes. Does not wait for runtimes
+        that are away; they are taken up when they come back."""
+        await self.namespaces.ensure()
+        await asyncio.gather(*(self._prime(runtime) for runtime in self.runtimes.values()))
+        if self.instances is not None:
+            with contextlib.suppress(TandemError):
+                await self.instances.sweep_files()
+        self._changes.start()
+        self._recorder.start()
+        for name, loop in (("container", self.pods), ("vm", self.instances)):
+            if loop is None:
+                continue
+            runtime = self.runtimes[name]
+            self._spawn(
+                f"events-{name}", runtime.follow(loop.workload_changed, loop.workloads_listed)
+            )
+            self._spawn(f"health-{name}", runtime.watch_health(loop.look_at_all))
+
+    async def stop(self) -> None:
+        """Stop all loops; workloads go on. Idempotent."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks.clear()
+        await asyncio.gather(*(queue.close() for queue in self._queues()))
+        await self._recorder.close()
+        await self._changes.close()
+
+    async def fingerprints(self) -> dict[str, Fingerprint]:
+        """How each runtime is, as it was when it was last asked."""
+        return {
+            name: runtime.fingerprint or await runtime.check()
+            for name, runtime in self.runtimes.items()
+        }
+
+    async def settled(self) -> None:
+        """Return when no loop has anything to do now (timers do not count); for tests and trials."""
+        calm = 0
+        while calm < 3:
+            await asyncio.sleep(0.001)
+            calm = 0 if any(queue.busy for queue in self._queues()) else calm + 1
+
+    def _queues(self) -> list[Any]:
+        loops = (self.pods, self.instances, self.machines, self.namespaces, self.garbage)
+        return [loop.queue for loop in loops if loop is not None]
+
+    @staticmethod
+    async def _prime(runtime: Runtime) -> None:
+        try:
+            async with asyncio.timeout(FIRST_LIST_SECONDS):
+                await runtime.prime()
+        except (TandemError, TimeoutError) as error:
+            logger.warning("%s is not there yet: %s", runtime.name, error)
+
+    def _spawn(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        self._tasks.append(asyncio.get_running_loop().create_task(work, name=name))

@@ -1,0 +1,201 @@
+"""A runtime as the loops use it: bounded, followed, and told apart from being away.
+
+The adapter says what a runtime does; this says how much of it at once, for how long at most, and what
+becomes of events, of lists, and of the time when nobody answers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
+
+from tandem.errors import DeadlineExceeded, NotFound, TandemError
+from tandem.runtimes.adapter import (
+    EventKind,
+    Fingerprint,
+    RuntimeAdapter,
+    RuntimeSpec,
+    RuntimeStatus,
+)
+
+logger = logging.getLogger(__name__)
+
+CREATES_AT_ONCE = 8
+"""Starting a workload is CPU-bound, and four at once are as fast as it gets on two cores; a few more
+keep the others going while one pulls an image."""
+
+DELETES_AT_ONCE = 256
+"""Most of a delete is waiting for a grace period."""
+
+CALL_SECONDS = 60.0
+CREATE_SECONDS = 3600.0
+"""A last resort: adapters have limits of their own, and a large image takes a while."""
+
+RECONNECT_SECONDS = 1.0
+CHECK_SECONDS = 5.0
+
+
+class Runtime:
+    """One adapter, shared by the loops that use it."""
+
+    def __init__(self, adapter: RuntimeAdapter) -> None:
+        self.adapter = adapter
+        self.name = adapter.name
+        self.fingerprint: Fingerprint | None = None
+        self._creates = asyncio.Semaphore(CREATES_AT_ONCE)
+        self._deletes = asyncio.Semaphore(DELETES_AT_ONCE)
+        self._listed: dict[str, RuntimeStatus] = {}
+
+    # -- calls -------------------------------------------------------------------------------
+
+    async def create(self, spec: RuntimeSpec) -> RuntimeStatus:
+        """As the adapter's."""
+        self._listed.pop(spec.id, None)
+        async with self._creates, _limit(CREATE_SECONDS, f"creating {spec.id}"):
+            return await self.adapter.create(spec)
+
+    async def delete(self, id: str, *, grace_seconds: float) -> None:
+        """As the adapter's."""
+        self._listed.pop(id, None)
+        async with self._deletes, _limit(grace_seconds + CREATE_SECONDS, f"deleting {id}"):
+            await self.adapter.delete(id, grace_seconds=grace_seconds)
+
+    async def observe(self, id: str) -> RuntimeStatus | None:
+        """How the workload is; None when there is none.
+
+        What the last list said is taken once, unless something has happened to it since: that spares
+        a call for each workload when a daemon starts with a thousand of them.
+        """
+        if known := self._listed.pop(id, None):
+            return known
+        try:
+            async with _limit(CALL_SECONDS, f"asking for the status of {id}"):
+                return await self.adapter.get_status(id)
+        except NotFound:
+            return None
+
+    async def start_container(self, id: str, container: Any, *, attempt: int) -> RuntimeStatus:
+        """As the ``Containers`` capability's, which every runtime of Pods has."""
+        self._listed.pop(id, None)
+        start = self.adapter.start_container  # type: ignore[attr-defined]
+        async with self._creates, _limit(CREATE_SECONDS, f"starting a container of {id}"):
+            status: RuntimeStatus = await start(id, container, attempt=attempt)
+            return status
+
+    # -- following ---------------------------------------------------------------------------
+
+    async def follow(
+        self,
+        changed: Callable[[str], None],
+        listed: Callable[[Sequence[RuntimeStatus]], None],
+    ) -> None:
+        """Call ``changed`` with the id of every workload that changed, and ``listed`` with all of them
+        whenever events may have been missed. Runs until cancelled, whatever the runtime does."""
+        while True:
+            try:
+                async for event in self.adapter.events():
+                    if event.kind is EventKind.RESYNC:
+                        await self._list(listed)
+                    else:
+                        self._listed.pop(event.id, None)
+                        changed(event.id)
+            except TandemError as error:
+                logger.warning("%s: events stopped: %s", self.name, error)
+            except Exception:
+                logger.exception("%s: events failed", self.name)
+            await asyncio.sleep(RECONNECT_SECONDS)
+
+    async def prime(self) -> None:
+        """Take what the runtime lists as what :meth:`observe` first says."""
+        self._listed = {status.spec_id: status for status in await self.adapter.list()}
+
+    async def _list(self, listed: Callable[[Sequence[RuntimeStatus]], None]) -> None:
+        async with _limit(CALL_SECONDS, "listing workloads"):
+            statuses = await self.adapter.list()
+        self._listed = {status.spec_id: status for status in statuses}
+        listed(statuses)
+        await self._report_strangers()
+
+    async def _report_strangers(self) -> None:
+        with contextlib.suppress(TandemError):
+            async with _limit(CALL_SECONDS, "listing strangers"):
+                strangers = await self.adapter.list(strangers=True)
+            if strangers:
+                logger.info(
+                    "%s also runs %d workloads that are not ours; they are left alone",
+                    self.name,
+                    len(strangers),
+                )
+
+    # -- health ------------------------------------------------------------------------------
+
+    async def watch_health(self, turned: Callable[[], None]) -> None:
+        """Keep ``fingerprint`` true, and call ``turned`` whenever the runtime goes away or comes back."""
+        while True:
+            before = self.healthy
+            await self.check()
+            if self.healthy is not before and self.fingerprint is not None:
+                if self.healthy:
+                    logger.info("%s %s is there", self.fingerprint.name, self.fingerprint.version)
+                else:
+                    logger.warning("%s is away: %s", self.name, self.fingerprint.problem)
+                turned()
+            await asyncio.sleep(CHECK_SECONDS)
+
+    async def check(self) -> Fingerprint:
+        """Ask the runtime how it is."""
+        try:
+            async with _limit(CALL_SECONDS, "asking for the fingerprint"):
+                self.fingerprint = await self.adapter.fingerprint()
+        except TandemError as error:
+            self.fingerprint = Fingerprint(self.name, "", False, str(error), error.hint or "")
+        except Exception as error:
+            logger.exception("%s: the fingerprint failed", self.name)
+            self.fingerprint = Fingerprint(self.name, "", False, f"{error}", "see the daemon's log")
+        return self.fingerprint
+
+    @property
+    def healthy(self) -> bool:
+        """Whether the runtime answered when it was last asked; true until it was asked."""
+        return self.fingerprint is None or self.fingerprint.healthy
+
+
+@contextlib.asynccontextmanager
+async def _limit(seconds: float, what: str) -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError as error:
+        raise DeadlineExceeded(f"{what} took longer than {seconds:.0f} s") from error
+
+
+class Operations:
+    """Long calls that a change of mind interrupts: at most one for each object."""
+
+    def __init__(self) -> None:
+        self._running: dict[str, asyncio.Task[Any]] = {}
+
+    async def run(self, uid: str, call: Callable[[], Any]) -> bool:
+        """Await ``call()``; False when :meth:`interrupt` ended it. Its errors are raised here."""
+        task = asyncio.ensure_future(call())
+        self._running[uid] = task
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            raise
+        finally:
+            self._running.pop(uid, None)
+        if task.cancelled():
+            return False
+        task.result()
+        return True
+
+    def interrupt(self, uid: str) -> None:
+        """End the object's running call, if there is one; what it began is undone by the adapter."""
+        if task := self._running.get(uid):
+            task.cancel()
