@@ -74,7 +74,8 @@ class Change:
         self._event = event
         self._doc: Doc | None = None
         self._previous: Doc | None = None
-        self._lines: dict[tuple[Lines, EventType, bool], bytes] = {}
+        # By how a watch writes: of one change the kind is always the same.
+        self._lines: dict[tuple[Form, str, EventType, bool], bytes] = {}
 
     def line(self, selection: Selection, lines: Lines, *, first: bool) -> bytes | None:
         """What a watch of ``selection`` sends for it; None when it is no concern of that watch."""
@@ -82,7 +83,7 @@ class Change:
         if type_ is None:
             return None
         first = first and lines.form.shape == "Table"
-        key = lines, type_, first
+        key = lines.form, lines.include_object, type_, first
         line = self._lines.get(key)
         if line is None:
             line = self._lines[key] = lines.line(type_, self._data_for(type_), first=first)

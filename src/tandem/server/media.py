@@ -1,7 +1,8 @@
 """What a client sends and wants: request bodies into documents, ``Accept`` into a form.
 
 Objects travel as JSON or YAML. kubectl asks for protobuf first for core kinds and names JSON after
-it, so protobuf is simply not among what we offer. The form says which shape the objects take in
+it, so protobuf is simply not among what we offer; but it may send it (``kubectl create configmap``),
+so it is read. The form says which shape the objects take in
 the answer: themselves, a Table (``kubectl get``) or their metadata alone.
 """
 
@@ -17,6 +18,7 @@ import msgspec
 import yaml
 from aiohttp import web
 
+from tandem.api import protobuf
 from tandem.api.kind import Doc
 from tandem.errors import BadRequest, NotAcceptable, TooLarge, UnsupportedMediaType
 
@@ -140,7 +142,7 @@ def _too_large() -> TooLarge:
 
 
 async def read_document(request: web.BaseRequest, *, required: bool = True) -> Doc:
-    """The body as one object: JSON or YAML by its ``Content-Type``, JSON without one.
+    """The body as one object: JSON, YAML or protobuf by its ``Content-Type``, JSON without one.
 
     An empty body is ``{}`` unless ``required``. Raises ``UnsupportedMediaType``, ``BadRequest``,
     ``TooLarge``.
@@ -152,6 +154,8 @@ async def read_document(request: web.BaseRequest, *, required: bool = True) -> D
         return {}
     # aiohttp answers application/octet-stream for a request that names no type.
     media = request.content_type if "Content-Type" in request.headers else JSON
+    if media == protobuf.MEDIA_TYPE:
+        return protobuf.decode_object(data)
     if media not in _MEDIA_TYPES or "*" in media:
         raise UnsupportedMediaType(
             "the body of the request was in an unknown format - accepted media types include: "

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,7 +48,7 @@ class Client:
         self, method: str, path: str, body: Any = None, *, type: str = "", **headers: str
     ) -> Answer:
         """One request; a body that is no bytes goes as JSON."""
-        data = body if body is None or isinstance(body, bytes) else msgspec.json.encode(body)
+        data: Any = body if body is None or isinstance(body, bytes) else msgspec.json.encode(body)
         if data is not None and len(data) > 1024 * 1024:
             data = io.BytesIO(data)  # aiohttp warns of so many bytes in one piece
         if type or data is not None:
@@ -87,6 +88,15 @@ class Lines:
 
     async def ended(self) -> bool:
         return await self.response.content.readline() == b""
+
+
+async def eventually(holds: Callable[[], bool]) -> None:
+    """Return when ``holds`` does, which the loop brings about by itself within moments."""
+    for _ in range(5000):
+        if holds():
+            return
+        await asyncio.sleep(0.001)
+    pytest.fail("it did not come about")
 
 
 @dataclass

@@ -42,9 +42,7 @@ async def test_a_certificate_of_another_authority_fails_the_handshake(
     await stranger.session.close()
 
 
-async def test_the_servers_own_certificate_is_no_pass(
-    world: World, certificates: pki.Pki
-) -> None:
+async def test_the_servers_own_certificate_is_no_pass(world: World, certificates: pki.Pki) -> None:
     context = _anonymous(certificates)
     context.load_cert_chain(certificates.server_certificate, certificates.server_key)
     stranger = Client(world.server.url, context)

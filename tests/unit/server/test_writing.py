@@ -69,7 +69,7 @@ async def test_generated_names_do_not_meet(client: Client, monkeypatch: pytest.M
         (b"{", "application/json", 400, "not valid JSON"),
         (b"[]", "application/json", 400, "must be an object, not a list"),
         (b"a: [", "application/yaml", 400, "not valid YAML"),
-        (b"\x0ak8s", "application/vnd.kubernetes.protobuf", 415, "application/json"),
+        (b"\x0ak8s", "application/vnd.kubernetes.protobuf", 400, "not Kubernetes protobuf"),
         (b"{}", "text/plain", 415, "application/json"),
     ],
 )
