@@ -40,7 +40,7 @@ def text(value: object) -> str:
 
 
 def absolute_path(value: object) -> Path:
-    """A path that means the same wherever the daemon is started."""
+    """An absolute path."""
     if isinstance(value, Path):
         value = str(value)
     if not isinstance(value, str) or not value.startswith("/"):
