@@ -25,6 +25,7 @@ _PROPAGATION = {"Foreground": _FOREGROUND, "Orphan": _ORPHAN, "Background": None
 
 # Written by the system alone; a client's value for them is dropped without a word, as in Kubernetes.
 _DROPPED_METADATA = ("managedFields", "selfLink")
+_COLLECTIONS = ("labels", "annotations", "finalizers", "ownerReferences")
 _SYSTEM_METADATA = ("uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds")
 
 
@@ -201,6 +202,9 @@ def _decode(
     report.tidy()
     for field in _DROPPED_METADATA:
         doc["metadata"].pop(field, None)
+    for field in _COLLECTIONS:  # in Go an empty one is none
+        if not doc["metadata"].get(field, True):
+            del doc["metadata"][field]
     return (unknown if field_validation == "Warn" else []), report.causes
 
 
