@@ -52,7 +52,7 @@ def resolve(pod: Doc, container: Doc, lookup: Lookup, fields: Mapping[str, str])
         # A name given again takes its new place: it may refer to what came in between.
         values.pop(entry["name"], None)
         values[entry["name"]] = value
-    resolved = {name: value for name, value in container.items() if name != "envFrom"}
+    resolved = {name: value for name, value in container.items() if name not in ("env", "envFrom")}
     if values:
         resolved["env"] = [{"name": name, "value": value} for name, value in values.items()]
     return resolved

@@ -109,8 +109,10 @@ class Runtime:
             await asyncio.sleep(RECONNECT_SECONDS)
 
     async def prime(self) -> None:
-        """Take what the runtime lists as what :meth:`observe` first says."""
-        self._listed = {status.spec_id: status for status in await self.adapter.list()}
+        """Ask who the runtime is, and take what it lists as what :meth:`observe` first says."""
+        if (await self.check()).healthy:
+            statuses = await self.adapter.list()
+            self._listed = {status.spec_id: status for status in statuses}
 
     async def _list(self, listed: Callable[[Sequence[RuntimeStatus]], None]) -> None:
         async with _limit(CALL_SECONDS, "listing workloads"):

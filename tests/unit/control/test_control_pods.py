@@ -8,6 +8,7 @@ import pytest
 
 from tandem.api.meta import get
 from tandem.errors import Unavailable
+from tandem.store import Key
 from tests.unit.control.plant import FAKE_TIME, Plant
 
 pytestmark = FAKE_TIME
@@ -186,7 +187,7 @@ async def test_a_pod_taken_from_the_store_takes_its_workload_with_it(plant: Plan
     await plant.pod("web", "ignore-stop")
     await plant.settle()
     await plant.delete("pods", "web", gracePeriodSeconds=0)
-    await plant.store.delete(next(iter(_keys(plant, "pods"))))
+    await plant.store.delete(Key("pods", "default", "web"))
     await plant.settle()
     assert not plant.containers.workloads
 
@@ -334,7 +335,7 @@ async def test_a_workload_that_no_pod_claims_is_removed(plant: Plant) -> None:
     await plant.pod("web")
     await plant.settle()
     await plant.stop()
-    await plant.store.delete(next(iter(_keys(plant, "pods"))))
+    await plant.store.delete(Key("pods", "default", "web"))
     await plant.restart()
     assert not plant.containers.workloads
 
@@ -348,12 +349,3 @@ async def test_lost_events_are_made_up_for(plant: Plant) -> None:
     plant.containers.drop_events()
     await plant.settle()
     assert plant.phase("pods", "web") == "Succeeded"
-
-
-def _keys(plant: Plant, resource: str) -> list[object]:
-    from tandem.store import Key
-
-    return [
-        Key(resource, doc["metadata"]["namespace"], doc["metadata"]["name"])
-        for doc in plant.store.list(resource).items
-    ]
