@@ -62,6 +62,8 @@ def table(
 
 def columns_of(kind: Kind) -> tuple[Column, ...]:
     """The columns of a kind's Table, the automatic ones included."""
+    if any(column.name == "Name" for column in kind.columns):
+        return kind.columns  # an Event's name says nothing: it comes last, and nothing is added
     if any(column.name == "Age" for column in kind.columns):
         return (_NAME, *kind.columns)
     # Wide columns follow Age, as in kubectl's own tables.
