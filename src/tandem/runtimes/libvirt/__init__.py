@@ -1,0 +1,1 @@
+"""The virtual machine runtime: libvirt and QEMU."""
