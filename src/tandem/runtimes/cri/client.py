@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -36,10 +36,12 @@ from tandem.errors import (
     Unavailable,
     Unsupported,
 )
+from tandem.runtimes.cri._gen import containerd_containers_pb2 as containers
 from tandem.runtimes.cri._gen import containerd_content_pb2 as content
 from tandem.runtimes.cri._gen import containerd_events_pb2 as events
 from tandem.runtimes.cri._gen import containerd_snapshots_pb2 as snapshots
 from tandem.runtimes.cri._gen import cri_pb2 as cri
+from tandem.runtimes.cri.aio import to_the_end
 
 RequestT = TypeVar("RequestT", bound=Message)
 ResponseT = TypeVar("ResponseT", bound=Message)
@@ -125,6 +127,12 @@ PUBLISH = Rpc(
     empty_pb2.Empty,
     native=True,
 )
+GET_CONTAINER = Rpc(
+    "/containerd.services.containers.v1.Containers/Get",
+    containers.GetContainerRequest,
+    containers.GetContainerResponse,
+    native=True,
+)
 READ_CONTENT = Rpc(
     "/containerd.services.content.v1.Content/Read",
     content.ReadContentRequest,
@@ -164,9 +172,19 @@ class CriClient:
         request: RequestT,
         *,
         timeout: float | None = None,
+        whole: bool = False,
     ) -> ResponseT:
-        """Make one call. Raises an error of :mod:`tandem.errors` for any failure."""
-        bound = self._timeout if timeout is None else timeout
+        """Make one call. Raises an error of :mod:`tandem.errors` for any failure.
+
+        ``whole``: a cancellation is held back until the runtime has answered, because it may finish
+        in its own time what nobody waits for any more, and nobody could undo it then.
+        """
+        answer = self._call(rpc, request, self._timeout if timeout is None else timeout)
+        return await (to_the_end(answer) if whole else answer)
+
+    async def _call(
+        self, rpc: Rpc[RequestT, ResponseT], request: RequestT, bound: float
+    ) -> ResponseT:
         method = self._method(rpc, streaming=False)
         try:
             response: ResponseT = await method(request, timeout=bound, metadata=_metadata(rpc))
@@ -182,7 +200,7 @@ class CriClient:
         request: RequestT,
         *,
         timeout: float | None = None,
-    ) -> AsyncIterator[ResponseT]:
+    ) -> AsyncGenerator[ResponseT, None]:
         """The messages of a streaming call, for as long as it lasts (``timeout`` None: for ever).
 
         A stream that the server ends well ends here too; any other end raises.

@@ -1,0 +1,163 @@
+"""The container adapter: Pods on a CRI runtime, which is containerd, or CRI-O.
+
+This module is the contract only. What it asks of the runtime is made by ``translate`` (pure), done by
+``lifecycle``, read by ``pods`` and ``logs``, and heard from ``events``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from tandem.errors import Cause, InvalidSpec, TandemError
+from tandem.runtimes.adapter import (
+    Fingerprint,
+    RuntimeAdapter,
+    RuntimeEvent,
+    RuntimeHandle,
+    RuntimeSpec,
+    RuntimeStatus,
+)
+from tandem.runtimes.capabilities import ImageFile, LogOptions
+from tandem.runtimes.cri._gen import cri_pb2 as cri
+from tandem.runtimes.cri.client import STATUS, VERSION, CriClient
+from tandem.runtimes.cri.events import EventHub
+from tandem.runtimes.cri.hostfacts import read_host_facts
+from tandem.runtimes.cri.imagefiles import ImageFinder
+from tandem.runtimes.cri.images import Images
+from tandem.runtimes.cri.lifecycle import Lifecycle
+from tandem.runtimes.cri.logs import LogReader
+from tandem.runtimes.cri.pods import Pods
+from tandem.runtimes.cri.status import ADAPTER_NAME, HANDLE_VERSION
+from tandem.runtimes.cri.translate import plan_pod
+
+_PROBE_TIMEOUT = 5.0  # seconds; somebody waits for a fingerprint
+
+
+class ContainerAdapter(RuntimeAdapter):
+    """A :class:`RuntimeAdapter` on the CRI runtime at ``endpoint``.
+
+    ``owner`` tells the Pods of several Tandems in one runtime apart. ``log_dir`` is where the
+    runtime writes the containers' output, so it must be the same path for it. ``timeout`` and
+    ``pull_timeout`` (seconds) bound one call and one pull. ``max_concurrency`` bounds the Pods that
+    are made or removed at a time; None is two for each processor.
+    """
+
+    name: ClassVar[str] = ADAPTER_NAME
+
+    def __init__(
+        self,
+        endpoint: str = "/run/containerd/containerd.sock",
+        *,
+        owner: str = "tandem",
+        log_dir: Path = Path("/var/log/tandem/pods"),
+        timeout: float = 120.0,
+        pull_timeout: float = 900.0,
+        max_concurrency: int | None = None,
+    ) -> None:
+        self.endpoint = endpoint.removeprefix("unix://")
+        self.owner = owner
+        self._log_dir = Path(log_dir)
+        self._client = CriClient(self.endpoint, timeout=timeout)
+        self._hub = EventHub(self._client, owner)
+        self._pods = Pods(self._client, owner, self._hub.sightings)
+        self._logs = LogReader(self._pods, self._hub)
+        self._images = Images(self._client, pull_timeout=pull_timeout)
+        self._lifecycle = Lifecycle(
+            self._client,
+            self._pods,
+            self._images,
+            log_dir=self._log_dir,
+            max_concurrency=max_concurrency or 2 * (os.cpu_count() or 1),
+        )
+
+    async def fingerprint(self) -> Fingerprint:
+        try:
+            version, status = await asyncio.gather(
+                self._client.call(VERSION, cri.VersionRequest(), timeout=_PROBE_TIMEOUT),
+                self._client.call(STATUS, cri.StatusRequest(), timeout=_PROBE_TIMEOUT),
+            )
+        except TandemError as error:
+            hint = error.hint or f"check the container runtime at {self.endpoint}"
+            return Fingerprint(self.name, "", False, error.message, hint)
+        return describe_runtime(version, status.status, self.endpoint)
+
+    async def create(self, spec: RuntimeSpec) -> RuntimeStatus:
+        host = await asyncio.to_thread(read_host_facts)
+        plan = plan_pod(spec, owner=self.owner, log_dir=self._log_dir, host=host)
+        return await self._lifecycle.create(plan)
+
+    async def delete(self, id: str, *, grace_seconds: float | None = None) -> None:
+        await self._lifecycle.delete(id, grace_seconds=grace_seconds)
+
+    async def get_status(self, id: str) -> RuntimeStatus:
+        return await self._pods.status(id)
+
+    async def list(self, *, strangers: bool = False) -> Sequence[RuntimeStatus]:
+        return await self._pods.list(strangers=strangers)
+
+    def events(self) -> AsyncGenerator[RuntimeEvent, None]:
+        return self._hub.listen()
+
+    async def recover(self, handle: RuntimeHandle) -> RuntimeStatus:
+        if handle.adapter != self.name or handle.version != HANDLE_VERSION:
+            raise InvalidSpec(
+                f"a handle of {handle.adapter!r}, version {handle.version}, is not one of "
+                f"{self.name!r}, version {HANDLE_VERSION}",
+                causes=[Cause("handle", "Invalid value: of another adapter or version")],
+            )
+        return await self._pods.status(handle.data.get("id", ""))
+
+    async def close(self) -> None:
+        await self._hub.close()
+        await self._client.close()
+
+    async def start_container(
+        self, id: str, container: Mapping[str, Any], *, attempt: int
+    ) -> RuntimeStatus:
+        """See :class:`tandem.runtimes.capabilities.Containers`.
+
+        Raises ``Conflict`` while the attempt before it still runs, and when the Pod's sandbox is
+        gone: then only a new Pod helps.
+        """
+        host = await asyncio.to_thread(read_host_facts)
+        return await self._lifecycle.start_container(id, container, attempt=attempt, host=host)
+
+    def logs(self, id: str, *, container: str = "", options: LogOptions) -> AsyncIterator[bytes]:
+        """See :class:`tandem.runtimes.capabilities.Logs`."""
+        return self._logs.read(id, container, options)
+
+    async def image_file(
+        self, image: str, path: str | None, *, pull_policy: str = "IfNotPresent"
+    ) -> ImageFile:
+        """See :class:`tandem.runtimes.capabilities.ImageFiles`. Needs containerd."""
+        return await ImageFinder(self._client, self._images).find(image, path, pull_policy)
+
+
+_HINTS = {
+    "RuntimeReady": "see the container runtime's log",
+    "NetworkReady": (
+        "put a CNI configuration into /etc/cni/net.d and the CNI plugins where the runtime looks "
+        "for them (on Debian: package containernetworking-plugins, bin_dir = /usr/lib/cni)"
+    ),
+}
+
+
+def describe_runtime(
+    version: cri.VersionResponse, status: cri.RuntimeStatus, endpoint: str
+) -> Fingerprint:
+    """The fingerprint of a runtime that answers."""
+    problems = [item for item in status.conditions if not item.status and item.type in _HINTS]
+    containerd = version.runtime_name == "containerd"
+    return Fingerprint(
+        name=version.runtime_name,
+        version=version.runtime_version,
+        healthy=not problems,
+        problem="; ".join(f"{item.type} is false: {item.message}" for item in problems),
+        hint="; ".join(_HINTS[item.type] for item in problems),
+        capabilities=frozenset({"Containers", "Logs", *(["ImageFiles"] if containerd else [])}),
+        details={"endpoint": endpoint, "cri": version.runtime_api_version},
+    )
