@@ -96,6 +96,9 @@ def prepare_update(
     on for the store to check. Raises ``BadRequest``, ``Conflict`` (another object of the same name
     by now) and ``InvalidSpec``.
     """
+    if kind.status and subresource != "status" and isinstance(new, dict):
+        # The system's own, whatever a client sent along of it: not looked at, and restored below.
+        new.pop("status", None)
     warnings, structural = _decode(kind, new, field_validation)
     metadata, before = new["metadata"], old["metadata"]
     if metadata.setdefault("name", before["name"]) != before["name"]:
