@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import re
-from collections.abc import Mapping
-from typing import Any
 
 from tandem.api import causes
 from tandem.api.kind import Column, Doc, Kind
@@ -32,17 +28,6 @@ def key_causes(key: str, path: str) -> list[Cause]:
     if key in (".", "..") or key.startswith("../"):
         return [causes.invalid(path, key, f"must not be {key!r}")]
     return []
-
-
-def base64_causes(data: Mapping[str, Any], field: str) -> list[Cause]:
-    """The values that are not base64."""
-    found = []
-    for key, value in data.items():
-        try:
-            base64.b64decode(value or "", validate=True)
-        except (binascii.Error, ValueError, TypeError):
-            found.append(causes.invalid(f"{field}[{key}]", value, "must be base64-encoded data"))
-    return found
 
 
 def immutability_causes(new: Doc, old: Doc, fields: tuple[str, ...]) -> list[Cause]:
@@ -73,7 +58,6 @@ def _validate(new: Doc, old: Doc | None) -> list[Cause]:
             found.append(
                 causes.invalid(f"data[{key}]", key, "duplicate of key present in binaryData")
             )
-    found += base64_causes(binary, "binaryData")
     size = sum(len(str(v).encode()) for v in data.values())
     size += sum(len(str(v)) * 3 // 4 for v in binary.values())
     if size > MAX_BYTES:

@@ -33,7 +33,8 @@ _FIELD_REFS = (
     "status.hostIP",
 )
 _SOURCES = ("configMapKeyRef", "secretKeyRef", "fieldRef", "resourceFieldRef")
-_RESOURCES = ("cpu", "memory")
+_RESOURCES = {"limits": ("cpu", "memory"), "requests": ("cpu", "memory", "ephemeral-storage")}
+_MAX_ID = (1 << 31) - 1
 
 
 def pull_policy(image: str) -> str:
@@ -93,7 +94,24 @@ def _container_causes(container: Doc, path: str, names: set[str]) -> list[Cause]
     found += _env_causes(container.get("env") or [], f"{path}.env")
     found += _env_from_causes(container.get("envFrom") or [], f"{path}.envFrom")
     found += resource_causes(container.get("resources") or {}, f"{path}.resources")
+    security = container.get("securityContext") or {}
+    found += identity_causes(security, f"{path}.securityContext")
+    if security.get("privileged") and security.get("allowPrivilegeEscalation") is False:
+        message = "cannot set `allowPrivilegeEscalation` to false and `privileged` to true"
+        found.append(causes.invalid(f"{path}.securityContext", "", message))
     return found
+
+
+def identity_causes(security: Doc, path: str) -> list[Cause]:
+    """What is wrong with the users and groups, and the seccomp profile, of a security context."""
+    found = [
+        causes.invalid(f"{path}.{name}", value, f"must be between 0 and {_MAX_ID}, inclusive")
+        for name in ("runAsUser", "runAsGroup", "fsGroup")
+        if (value := security.get(name)) is not None and not 0 <= value <= _MAX_ID
+    ]
+    profile = security.get("seccompProfile") or {}
+    kinds = ("RuntimeDefault", "Unconfined")
+    return found + choice_causes(profile, "type", kinds, f"{path}.seccompProfile")
 
 
 def choice_causes(doc: Doc, field: str, choices: Iterable[str], path: str) -> list[Cause]:
@@ -115,6 +133,10 @@ def _port_causes(ports: list[Doc], path: str) -> list[Cause]:
         elif not 0 < number < 65536:
             message = "must be between 1 and 65535, inclusive"
             found.append(causes.invalid(f"{at}.containerPort", number, message))
+        host_port = port.get("hostPort")
+        if host_port and not 0 < host_port < 65536:
+            message = "must be between 1 and 65535, inclusive"
+            found.append(causes.invalid(f"{at}.hostPort", host_port, message))
         found += choice_causes(port, "protocol", PROTOCOLS, at)
         if name := port.get("name"):
             if len(name) > 15 or not _PORT_NAME.fullmatch(name):
@@ -198,8 +220,8 @@ def resource_causes(resources: Doc, path: str) -> list[Cause]:
     for section in ("limits", "requests"):
         for name, value in (resources.get(section) or {}).items():
             at = f"{path}.{section}[{name}]"
-            if name not in _RESOURCES:
-                found.append(causes.not_supported(at, name, _RESOURCES))
+            if name not in _RESOURCES[section]:
+                found.append(causes.not_supported(at, name, _RESOURCES[section]))
                 continue
             found += quantity_causes(value, at)
     for name, value in (resources.get("requests") or {}).items():

@@ -7,7 +7,12 @@ from typing import Any
 from tandem.api import causes
 from tandem.api.kind import Column, Doc, Kind
 from tandem.api.kinds import pod_support
-from tandem.api.kinds.containers import choice_causes, containers_causes, default_container
+from tandem.api.kinds.containers import (
+    choice_causes,
+    containers_causes,
+    default_container,
+    identity_causes,
+)
 from tandem.api.kinds.pod_status import display_status, ready_counts, restarts
 from tandem.api.meta import get, name_causes
 from tandem.errors import Cause
@@ -56,6 +61,8 @@ def _validate(new: Doc, old: Doc | None) -> list[Cause]:
     for field in ("hostname", "subdomain"):
         if spec.get(field):
             found += name_causes(spec[field], f"spec.{field}", "dns1123label")
+    found += _sharing_causes(spec)
+    found += identity_causes(spec.get("securityContext") or {}, "spec.securityContext")
     found += pod_support.check(spec).causes
     if old is not None:
         found += _immutability_causes(spec, old.get("spec") or {})
@@ -72,6 +79,17 @@ def _number_causes(spec: Doc) -> list[Cause]:
     if deadline is not None and not 1 <= deadline < 2**31:
         message = "must be between 1 and 2147483647, inclusive"
         found.append(causes.invalid("spec.activeDeadlineSeconds", deadline, message))
+    return found
+
+
+def _sharing_causes(spec: Doc) -> list[Cause]:
+    found = []
+    if spec.get("hostPID") and spec.get("shareProcessNamespace"):
+        message = "ShareProcessNamespace and HostPID cannot both be enabled"
+        found.append(causes.invalid("spec.shareProcessNamespace", True, message))
+    if spec.get("dnsPolicy") == "None" and not get(spec, "dnsConfig.nameservers"):
+        message = "must provide at least one DNS nameserver when `dnsPolicy` is None"
+        found.append(causes.required("spec.dnsConfig.nameservers", message))
     return found
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from tandem.api.kinds.support import YES, Findings, Tree, ignored, walk
+from tandem.api.meta import get
 
 _ONE_NODE = ignored("there is one node")
 _NO_ACCOUNTS = ignored("there are no service accounts")
@@ -27,7 +30,13 @@ _CONTAINER: Tree = {
         "valueFrom": {"configMapKeyRef": YES, "secretKeyRef": YES, "fieldRef": YES},
     },
     "envFrom": {"prefix": YES, "configMapRef": YES, "secretRef": YES},
-    "ports": {"name": YES, "containerPort": YES, "protocol": YES},
+    "ports": {
+        "name": YES,
+        "containerPort": YES,
+        "protocol": YES,
+        "hostPort": YES,
+        "hostIP": YES,
+    },
     "resources": {"limits": YES, "requests": YES},
     "securityContext": {
         **_SECURITY,
@@ -56,7 +65,7 @@ POD_SPEC: Tree = {
     "hostPID": YES,
     "hostIPC": YES,
     "shareProcessNamespace": YES,
-    "securityContext": {**_SECURITY, "supplementalGroups": YES, "sysctls": YES},
+    "securityContext": {**_SECURITY, "supplementalGroups": YES, "fsGroup": YES, "sysctls": YES},
     # Where there is one node and nobody to compete with, these ask for what is so anyway.
     "nodeName": YES,
     "schedulerName": YES,
@@ -74,14 +83,14 @@ POD_SPEC: Tree = {
 }
 
 
-def check(spec: object) -> Findings:
+def check(spec: Any) -> Findings:
     """Refusals and warnings for a PodSpec."""
     findings = walk(spec, POD_SPEC, "spec")
-    # The account every Pod gets in a cluster expresses nothing.
-    findings.warnings = [
-        warning
-        for warning in findings.warnings
-        if not (isinstance(spec, dict) and warning.startswith("spec.serviceAccount"))
-        or spec.get("serviceAccountName", spec.get("serviceAccount")) != "default"
-    ]
+    if get(spec, "serviceAccountName", get(spec, "serviceAccount")) == "default":
+        # The account that every Pod gets in a cluster expresses nothing.
+        findings.warnings = [w for w in findings.warnings if "serviceAccount" not in w]
+    for index, container in enumerate(get(spec, "containers", [])):
+        if container.get("terminationMessagePolicy") == "FallbackToLogsOnError":
+            path = f"spec.containers[{index}].terminationMessagePolicy"
+            findings.warnings.append(f"{path} has no effect: termination messages are not read yet")
     return findings

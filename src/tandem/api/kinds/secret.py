@@ -7,7 +7,7 @@ import json
 
 from tandem.api import causes
 from tandem.api.kind import Column, Doc, Kind
-from tandem.api.kinds.configmap import MAX_BYTES, base64_causes, immutability_causes, key_causes
+from tandem.api.kinds.configmap import MAX_BYTES, immutability_causes, key_causes
 from tandem.api.meta import name_causes
 from tandem.errors import Cause
 
@@ -34,14 +34,12 @@ def _validate(new: Doc, old: Doc | None) -> list[Cause]:
         found += name_causes(new["metadata"]["name"], "metadata.name")
     for key in data:
         found += key_causes(key, f"data[{key}]")
-    wrong = base64_causes(data, "data")
-    found += wrong
     if sum(len(str(value)) * 3 // 4 for value in data.values()) > MAX_BYTES:
         found.append(causes.too_long("data", MAX_BYTES))
     for key in _REQUIRED_KEYS.get(new["type"], ()):
         if key not in data:
             found.append(causes.required(f"data[{key}]"))
-        elif "docker" in new["type"] and not wrong and not _is_json(data[key]):
+        elif "docker" in new["type"] and not _is_json(data[key]):
             found.append(
                 causes.invalid(f"data[{key}]", "<secret contents redacted>", "must be JSON")
             )
