@@ -17,6 +17,7 @@ import asyncio
 import gc
 import json
 import logging
+import os
 import signal
 import time
 from collections.abc import Awaitable, Callable
@@ -149,7 +150,7 @@ class Daemon:
         except OSError as error:
             raise Unavailable(
                 f"cannot listen on {settings.listen_address} port {settings.listen_port}: "
-                f"{error.strerror}",
+                f"{os.strerror(error.errno) if error.errno else error}",
                 hint="choose another with --listen-port, or stop what has it",
             ) from error
         self._parts.push_async_callback(_bounded, "the server", server.stop)

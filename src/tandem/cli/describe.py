@@ -98,7 +98,8 @@ def _events(client: Client, resource: Resource, doc: Doc) -> list[Doc]:
     events: list[Doc] = [
         event for event in found["items"] if event["involvedObject"].get("uid") in (None, "", uid)
     ]
-    return sorted(events, key=_last_seen)
+    # Many happen in one second: those are in the order in which they were written.
+    return sorted(events, key=lambda e: (_last_seen(e), int(e["metadata"]["resourceVersion"])))
 
 
 def _conditions(conditions: list[Doc]) -> Iterator[str]:
@@ -176,8 +177,11 @@ def _scalar(value: Any) -> str:
 
 def _title(key: str) -> str:
     """``podIPs`` -> ``Pod IPs``, ``creationTimestamp`` -> ``Creation Timestamp``"""
-    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", key)
-    return {"uid": "UID"}.get(key, words[:1].upper() + words[1:])
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", key).split(" ")
+    return " ".join(_ACRONYMS.get(word.lower(), word[:1].upper() + word[1:]) for word in words)
+
+
+_ACRONYMS = {"cpu": "CPU", "dns": "DNS", "ip": "IP", "qos": "QoS", "uid": "UID", "uuid": "UUID"}
 
 
 def _last_seen(event: Doc) -> str:

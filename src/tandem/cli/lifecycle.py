@@ -119,11 +119,7 @@ def _start(arguments: list[str], settings: Settings) -> None:
         while not ready.wait(_LOOK_AGAIN_SECONDS):
             if process.poll() is not None:
                 log.seek(before)
-                words = log.read().decode("utf-8", "replace").strip().splitlines()
-                raise Unavailable(
-                    f"the daemon does not start: {words[0] if words else 'it ended at once'}",
-                    hint=f"see {settings.log_file}",
-                )
+                raise _failure(log.read().decode("utf-8", "replace"), settings.log_file)
             if time.monotonic() > deadline:
                 process.terminate()
                 process.wait()
@@ -132,6 +128,19 @@ def _start(arguments: list[str], settings: Settings) -> None:
                     hint=f"see {settings.log_file}",
                 )
         process.returncode = 0  # it is meant to outlive us: nobody waits for it
+
+
+def _failure(written: str, log: Path) -> Unavailable:
+    """Why the daemon ended at once, in the words it left in its log."""
+    words: dict[str, str] = {}
+    for line in written.splitlines():
+        label, found, rest = line.partition(": ")
+        if found and label in ("error", "hint"):
+            words[label] = rest
+    return Unavailable(
+        f"the daemon does not start: {words.get('error', 'it ended at once')}",
+        hint=words.get("hint", f"see {log}"),
+    )
 
 
 def _open_log(settings: Settings) -> BinaryIO:

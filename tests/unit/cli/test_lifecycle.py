@@ -101,7 +101,9 @@ def test_a_daemon_that_ends_at_once_is_reported_in_its_own_words(
     settings = Settings(log_dir=tmp_path)
     settings.log_file.write_text("error: an older one\n")
     monkeypatch.setattr("os.environ", {})
-    with pytest.raises(Unavailable, match="does not start: error: flag --listen-port") as caught:
+    with pytest.raises(
+        Unavailable, match=r"start: flag --listen-port: listen_port is 'x'"
+    ) as caught:
         lifecycle._start(["serve", "--listen-port", "x"], settings)
     assert caught.value.hint == f"see {settings.log_file}"
 
