@@ -121,6 +121,8 @@ class VirtualMachineAdapter(RuntimeAdapter):
         }
         if not verdict.works:
             details["emulation_reason"] = verdict.reason
+        if warning := await blocking(hypervisor.warning, facts):
+            details["warning"] = warning
         return Fingerprint(
             self.name, facts.version, not problem, problem, hint, _CAPABILITIES, details
         )
@@ -235,7 +237,7 @@ class VirtualMachineAdapter(RuntimeAdapter):
             status = await self._inventory.status(machine)
         except NotFound:
             return None
-        if status.phase is Phase.PENDING and machine.record.started_at is None:
+        if status.phase is Phase.STOPPED and machine.record.started_at is None:
             await self._finish(self._undo(machine))
             return None
         if machine.record.spec_hash != definition.spec_hash:
@@ -305,7 +307,7 @@ class VirtualMachineAdapter(RuntimeAdapter):
             await self._call(
                 lambda native: _force_off_and_undefine(native, machine.uuid), drain=True
             )
-        self._inventory.machines.drop(machine.uuid)
+        self._inventory.gone(machine.uuid)
         await blocking(shutil.rmtree, self._log_dir / machine.uuid, ignore_errors=True)
 
     # ------------------------------------------------------------------------------------------

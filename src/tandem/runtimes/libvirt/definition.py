@@ -5,7 +5,8 @@ changes in it is little and listed here:
 
 - our metadata is added, and a UUID where there is none;
 - where KVM was asked for (or nothing) and does not work, the domain's type becomes ``qemu``, and a
-  processor that is the host's own (``host-passthrough``) becomes ``maximum``;
+  processor that is the host's (``host-passthrough``, ``host-model``) becomes ``maximum``, all that
+  emulation can do;
 - the first serial port that is a pty and has no ``<log>`` gets one;
 - a machine with neither ``<serial>`` nor ``<console>`` gets a serial port with a log, since every PC
   has one and a guest that fails to boot says so there. ``<serial type='null'/>`` opts out.
@@ -129,7 +130,7 @@ class Definition:
         if domain_type:
             root.set("type", domain_type)
         cpu = root.find("cpu")
-        if domain_type == "qemu" and cpu is not None and cpu.get("mode") == "host-passthrough":
+        if domain_type == "qemu" and cpu is not None and cpu.get("mode", "").startswith("host-"):
             cpu.attrib = {"mode": "maximum"}
         element = root.find("uuid")
         if element is None:

@@ -56,21 +56,25 @@ def ask(native: Any) -> Facts:
 
 
 def problem(facts: Facts) -> tuple[str, str]:
-    """What keeps machines from running well, and the fix; both empty when nothing does."""
-    if not facts.is_qemu:
-        return "", ""
-    if not _VIRTLOGD_SOCKET.exists() and not _logs_to_files():
+    """What keeps machines from starting, and the fix; both empty when nothing does."""
+    if facts.is_qemu and not _VIRTLOGD_SOCKET.exists() and not _logs_to_files():
         return (
             "virtlogd is not running, and no machine with a logged console starts without it",
             'start virtlogd, or set stdio_handler = "file" in /etc/libvirt/qemu.conf',
         )
-    if facts.account and _DEVICE.exists() and not _may_open(_DEVICE, facts.account):
-        # libvirt then finds out about QEMU anew at every call: seconds for each machine.
-        return (
-            f"{_DEVICE} exists and QEMU's user may not open it, which makes libvirt slow",
-            f"chgrp kvm {_DEVICE} && chmod 660 {_DEVICE}, as udev does",
-        )
     return "", ""
+
+
+def warning(facts: Facts) -> str:
+    """What makes machines start slowly, with the fix; empty when nothing does."""
+    if not facts.account or not _DEVICE.exists() or _may_open(_DEVICE, facts.account):
+        return ""
+    # libvirt finds KVM when it probes QEMU (as root), misses it when it checks that answer (as
+    # QEMU's user), and so probes again: half a second, twenty times for each definition.
+    return (
+        f"{_DEVICE} cannot be opened by QEMU's user, which makes every call of libvirt slow: "
+        f"chgrp kvm {_DEVICE} && chmod 660 {_DEVICE}, as udev does"
+    )
 
 
 def _dotted(number: int) -> str:
@@ -92,7 +96,8 @@ def _account(label: str) -> Account | None:
         return None
     groups: tuple[int, ...] = ()
     with contextlib.suppress(KeyError):
-        groups = tuple(os.getgrouplist(pwd.getpwuid(uid).pw_name, gid))
+        entry = pwd.getpwuid(uid)  # libvirt adds to the user's own groups, the primary one included
+        groups = tuple(os.getgrouplist(entry.pw_name, entry.pw_gid))
     return Account(uid, gid, groups)
 
 

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Collection
 from typing import Any
 
 from tandem.errors import DeadlineExceeded, NotFound, TandemError, Unavailable
-from tandem.runtimes.adapter import RuntimeEvent, RuntimeStatus
+from tandem.runtimes.adapter import EventKind, RuntimeEvent, RuntimeStatus
 from tandem.runtimes.libvirt import faults
 from tandem.runtimes.libvirt.connection import Connection
 from tandem.runtimes.libvirt.definition import LIFE_NS, Record, life_xml, parse, read
@@ -99,6 +99,13 @@ class Inventory:
             if (machine := self.machines.by_uuid(uuid)) and machine.defined
         ]
 
+    def gone(self, uuid: str) -> None:
+        """A domain is no more: forget it, and tell when it was one of ours."""
+        machine = self.machines.by_uuid(uuid)
+        self.machines.drop(uuid)
+        if machine is not None and machine.defined:
+            self._listeners.tell(RuntimeEvent(EventKind.DELETED, machine.spec_id))
+
     def _report(self, machine: Machine, state: int, reason: int) -> RuntimeStatus:
         before = machine.record.end
         status = machine.status(state, reason)
@@ -162,8 +169,9 @@ class Inventory:
     async def _handle(self, uuid: str, event: int) -> None:
         machine = self.machines.by_uuid(uuid)
         if event == Event.UNDEFINED:
-            self.machines.drop(uuid)
-        elif machine is None and uuid not in self.machines.strangers:
+            self.gone(uuid)
+            return
+        if machine is None and uuid not in self.machines.strangers:
             machine = self.machines.take(
                 await self.connection.call(lambda native: _record(_lookup(native, uuid)))
             )

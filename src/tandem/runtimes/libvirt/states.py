@@ -118,7 +118,7 @@ _SHUT_OFF = {
     ),
 }
 
-NEVER_STARTED = Condition(Phase.PENDING, "Defined", "It is defined and was never started.")
+NEVER_STARTED = Condition(Phase.STOPPED, "NeverStarted", "It is defined and was never started.")
 HOST_REBOOTED = Condition(
     Phase.FAILED, "HostRebooted", "The host was restarted while it ran.", ended=True
 )
@@ -160,11 +160,11 @@ class Event(IntEnum):
 
 EVENT_KINDS = {
     Event.DEFINED: EventKind.CREATED,
-    Event.UNDEFINED: EventKind.DELETED,
     Event.STARTED: EventKind.STARTED,
     Event.SUSPENDED: EventKind.PAUSED,
     Event.RESUMED: EventKind.RESUMED,
     Event.STOPPED: EventKind.STOPPED,
     Event.CRASHED: EventKind.STOPPED,
 }
-"""SHUTDOWN (on its way, STOPPED follows) and PMSUSPENDED (asleep counts as running) change no phase."""
+"""What is told of a domain that is there. SHUTDOWN (on its way, STOPPED follows) and PMSUSPENDED (asleep counts as running) change no
+phase."""
