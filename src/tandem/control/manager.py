@@ -26,8 +26,9 @@ from tandem.store import Store
 
 logger = logging.getLogger(__name__)
 
-FIRST_LIST_SECONDS = 2.0
-"""How long a start waits for a runtime's list, which spares asking for each workload."""
+FIRST_LIST_SECONDS = 0.2
+"""How long a start waits for the runtimes' lists, which spare asking for each workload. One that takes
+longer (libvirt probing its emulators for the first time) is not waited for."""
 
 
 class Manager:
@@ -69,7 +70,10 @@ class Manager:
         """Take up everything that is in the store and in the runtimes. Does not wait for runtimes
         that are away; they are taken up when they come back."""
         await self.namespaces.ensure()
-        await asyncio.gather(*(self._prime(runtime) for runtime in self.runtimes.values()))
+        for name, runtime in self.runtimes.items():
+            self._spawn(f"first-list-{name}", self._prime(runtime))
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=FIRST_LIST_SECONDS)
         if self.instances is not None:
             with contextlib.suppress(TandemError):
                 await self.instances.sweep_files()
@@ -115,9 +119,8 @@ class Manager:
     @staticmethod
     async def _prime(runtime: Runtime) -> None:
         try:
-            async with asyncio.timeout(FIRST_LIST_SECONDS):
-                await runtime.prime()
-        except (TandemError, TimeoutError) as error:
+            await runtime.prime()
+        except TandemError as error:
             logger.warning("%s is not there yet: %s", runtime.name, error)
 
     def _spawn(self, name: str, work: Coroutine[Any, Any, None]) -> None:

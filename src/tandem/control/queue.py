@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from tandem.errors import Conflict, TandemError
+from tandem.errors import Conflict, TandemError, Unavailable
 
 logger = logging.getLogger(__name__)
 
@@ -148,7 +148,9 @@ class WorkQueue(Generic[Item]):
             self._entries.pop(item, None)
 
     def _report(self, item: Item, error: Exception, delay: float) -> None:
-        if isinstance(error, Conflict):  # somebody else wrote first: ordinary, and soon repaired
+        # Somebody else wrote first: ordinary, and soon repaired. A runtime that is away is told once,
+        # by who watches over it, and not by each of a thousand objects.
+        if isinstance(error, Conflict | Unavailable):
             logger.debug("%s %s: %s; again in %.1f s", self.name, item, error, delay)
         elif isinstance(error, TandemError):
             logger.warning("%s %s: %s; again in %.1f s", self.name, item, error, delay)

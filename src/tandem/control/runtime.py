@@ -48,6 +48,7 @@ class Runtime:
         self._creates = asyncio.Semaphore(CREATES_AT_ONCE)
         self._deletes = asyncio.Semaphore(DELETES_AT_ONCE)
         self._listed: dict[str, RuntimeStatus] = {}
+        self._following = False
 
     # -- calls -------------------------------------------------------------------------------
 
@@ -110,11 +111,15 @@ class Runtime:
 
     async def prime(self) -> None:
         """Ask who the runtime is, and take what it lists as what :meth:`observe` first says."""
-        if (await self.check()).healthy:
-            statuses = await self.adapter.list()
+        if not (await self.check()).healthy:
+            return
+        statuses = await self.adapter.list()
+        if not self._following:  # else the events since this list have been heard already
             self._listed = {status.spec_id: status for status in statuses}
 
     async def _list(self, listed: Callable[[Sequence[RuntimeStatus]], None]) -> None:
+        # What happens from here on comes as events, after this list: nothing is overlooked.
+        self._following = True
         async with _limit(CALL_SECONDS, "listing workloads"):
             statuses = await self.adapter.list()
         self._listed = {status.spec_id: status for status in statuses}
@@ -136,15 +141,17 @@ class Runtime:
 
     async def watch_health(self, turned: Callable[[], None]) -> None:
         """Keep ``fingerprint`` true, and call ``turned`` whenever the runtime goes away or comes back."""
+        before: bool | None = None
         while True:
-            before = self.healthy
-            await self.check()
-            if self.healthy is not before and self.fingerprint is not None:
-                if self.healthy:
-                    logger.info("%s %s is there", self.fingerprint.name, self.fingerprint.version)
+            fingerprint = await self.check()
+            if fingerprint.healthy is not before:
+                if fingerprint.healthy:
+                    logger.info("%s %s is there", fingerprint.name, fingerprint.version)
                 else:
-                    logger.warning("%s is away: %s", self.name, self.fingerprint.problem)
-                turned()
+                    logger.warning("%s is away: %s", self.name, fingerprint.problem)
+                if before is not None:
+                    turned()
+                before = fingerprint.healthy
             await asyncio.sleep(CHECK_SECONDS)
 
     async def check(self) -> Fingerprint:
@@ -158,11 +165,6 @@ class Runtime:
             logger.exception("%s: the fingerprint failed", self.name)
             self.fingerprint = Fingerprint(self.name, "", False, f"{error}", "see the daemon's log")
         return self.fingerprint
-
-    @property
-    def healthy(self) -> bool:
-        """Whether the runtime answered when it was last asked; true until it was asked."""
-        return self.fingerprint is None or self.fingerprint.healthy
 
 
 @contextlib.asynccontextmanager
