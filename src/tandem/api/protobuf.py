@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
@@ -24,6 +24,8 @@ from tandem.api.schema import SCHEMAS
 from tandem.errors import BadRequest
 
 MEDIA_TYPE = "application/vnd.kubernetes.protobuf"
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 _MAGIC = b"k8s\0"
 _CORE = "io.k8s.api.core.v1."
@@ -141,7 +143,7 @@ def _time(data: bytes, *, micro: bool) -> str | None:
     if not data:
         return None
     parts = _message(data, {1: ("seconds", "int"), 2: ("nanos", "int")})
-    moment = datetime.fromtimestamp(parts.get("seconds", 0), UTC)
+    moment = _EPOCH + timedelta(seconds=parts.get("seconds", 0))
     if not micro:
         return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
     return moment.replace(microsecond=parts.get("nanos", 0) // 1000).strftime(
