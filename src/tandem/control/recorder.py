@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
+import time
 from collections import OrderedDict, deque
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -66,6 +66,7 @@ class Recorder:
         # Oldest first, by when each was first seen; a repetition is noticed when its turn comes.
         self._ages: deque[tuple[float, Key]] = deque()
         self._aging: set[Key] = set()
+        self._stamp = 0
         self._tasks: list[asyncio.Task[None]] = []
         changes.on(RESOURCE, self._seen)
 
@@ -158,7 +159,7 @@ class Recorder:
             "apiVersion": "v1",
             "kind": "Event",
             "metadata": {
-                "name": f"{about['name']}.{secrets.token_hex(8)}",
+                "name": f"{about['name']}.{self._next_stamp():x}",
                 "namespace": namespace,
                 "uid": new_uid(),
                 "creationTimestamp": fact.time,
@@ -175,6 +176,11 @@ class Recorder:
             "eventTime": None,
             "count": count,
         }
+
+    def _next_stamp(self) -> int:
+        """Unique, and growing: Events of one second are then listed in the order they happened."""
+        self._stamp = max(self._stamp + 1, time.time_ns())
+        return self._stamp
 
     # -- age ---------------------------------------------------------------------------------
 
