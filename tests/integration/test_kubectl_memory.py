@@ -11,7 +11,7 @@ import asyncio
 import os
 import re
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,7 +88,9 @@ class Cluster:
     home: Path
     adapter: MemoryAdapter
 
-    async def start(self, *words: str, **environment: str) -> asyncio.subprocess.Process:
+    async def start(
+        self, *words: str, environment: Mapping[str, str] = {}
+    ) -> asyncio.subprocess.Process:
         """A kubectl that goes on by itself."""
         return await asyncio.create_subprocess_exec(
             self.binary,
@@ -98,23 +100,29 @@ class Cluster:
             stderr=asyncio.subprocess.PIPE,
             env=os.environ
             | {"HOME": str(self.home), "KUBECONFIG": str(self.home / "kubeconfig")}
-            | environment,
+            | dict(environment),
         )
 
     async def run(
-        self, *words: str, stdin: Any = None, code: int | None = 0, **environment: str
+        self,
+        *words: str,
+        stdin: Any = None,
+        code: int | None = 0,
+        environment: Mapping[str, str] = {},
     ) -> tuple[str, str]:
         """What a kubectl that ends with ``code`` (None: any) printed, and its complaints."""
         data = stdin if stdin is None or isinstance(stdin, str) else yaml.safe_dump(stdin)
-        process = await self.start(*words, **environment)
+        process = await self.start(*words, environment=environment)
         async with asyncio.timeout(_SECONDS):
             out, err = await process.communicate((data or "").encode())
         assert code in (process.returncode, None), f"{words}: {out.decode()}{err.decode()}"
         return out.decode(), err.decode()
 
-    async def __call__(self, *words: str, stdin: Any = None, **environment: str) -> str:
+    async def __call__(
+        self, *words: str, stdin: Any = None, environment: Mapping[str, str] = {}
+    ) -> str:
         """What a kubectl that succeeds printed; it must not have complained."""
-        out, err = await self.run(*words, stdin=stdin, **environment)
+        out, err = await self.run(*words, stdin=stdin, environment=environment)
         assert not err, f"{words}: {err}"
         return out
 
@@ -340,7 +348,9 @@ async def test_edit_label_annotate_and_patch_change(kube: Cluster, tmp_path: Pat
     editor = tmp_path / "editor"
     editor.write_text('#!/bin/sh\nsed -i s/red/green/ "$1"\n', encoding="utf-8")
     editor.chmod(0o700)
-    assert "edited" in await kube("edit", "configmap", "settings", KUBE_EDITOR=str(editor))
+    assert "edited" in await kube(
+        "edit", "configmap", "settings", environment={"KUBE_EDITOR": str(editor)}
+    )
     assert (await kube.read("cm", "settings"))["data"] == {"color": "green"}
     for name in ("pod/web", "vm/test-vm"):
         await kube("label", name, "tier=front")
