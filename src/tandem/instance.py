@@ -30,7 +30,8 @@ class InstanceLock:
         """Take the lock. Raises ``Conflict`` (another daemon has it) and ``Unavailable``."""
         self.path = path
         try:
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            # Passable, not readable: the user that QEMU runs as must get through to its disks.
+            path.parent.mkdir(mode=0o711, parents=True, exist_ok=True)
             self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise Unavailable(
