@@ -2,8 +2,8 @@
 
     lock - store - certificates - adapters - control - server
 
-The server comes last, so that whoever gets through finds everything behind it; it is the first to go.
-A runtime that is absent delays none of it: its adapter says so, and control takes it up when it comes.
+The server comes last and is the first to go. A runtime that is absent or slow delays none of it: its
+adapter says so, and control takes it up when it comes.
 Stopping touches no workload.
 
 This module is also the verb ``tandem serve``: the command line finds it by name, as everything here
@@ -19,6 +19,7 @@ import json
 import logging
 import os
 import signal
+import sys
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -65,7 +66,7 @@ async def _serve(settings: Settings) -> None:
         gc.collect()
         gc.freeze()
         notify(f"READY=1\nSTATUS=serving {daemon.url}")
-        await stop.wait()
+        await daemon.until(stop)
         notify("STOPPING=1")
         for sign in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(sign)  # who asks twice does not want to wait
@@ -81,6 +82,7 @@ class Daemon:
         self.url = ""
         self._parts = AsyncExitStack()
         self._adapters: dict[str, RuntimeAdapter] = {}
+        self._control: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Daemon:
         """Start. Raises ``Conflict`` (another daemon has the data directory), ``Unavailable`` (a
@@ -107,6 +109,14 @@ class Daemon:
         """Stop everything, in reverse."""
         await self._parts.aclose()
 
+    async def until(self, stop: asyncio.Event) -> None:
+        """Serve until ``stop`` is set. Raises what control's start failed with, if it does."""
+        assert self._control is not None, "it was not started"
+        self._control.add_done_callback(lambda task: stop.set() if _failed(task) else None)
+        await stop.wait()
+        if _failed(self._control):
+            self._control.result()
+
     async def _start(self) -> None:
         settings = self.settings
         lock = InstanceLock(settings.lock_file)
@@ -114,7 +124,7 @@ class Daemon:
 
         # The disk is busy with these while the imports below keep the processor busy.
         reading = asyncio.create_task(_open_store(settings))
-        issuing = asyncio.create_task(asyncio.to_thread(_certificates, settings))
+        issuing = asyncio.create_task(_certificates(settings))
         await asyncio.sleep(0)
         try:
             from tandem import statusz
@@ -134,7 +144,11 @@ class Daemon:
 
         manager = Manager(store, REGISTRY, self._adapters, settings)
         self._parts.push_async_callback(_bounded, "control", manager.stop)
-        await manager.start()
+        # The namespaces are what the first client may count on. The rest of control takes as long as
+        # the slowest runtime does to answer, and what it finds later is as good as found at once.
+        await manager.namespaces.ensure()
+        self._control = asyncio.create_task(manager.start(), name="control-start")
+        self._parts.push_async_callback(_cancelled, self._control)
 
         server = Server(
             store,
@@ -178,16 +192,24 @@ async def _open_store(settings: Settings) -> Store:
     return await Store.open(settings.data_dir / "store.db")
 
 
-def _certificates(settings: Settings) -> Pki:
+async def _certificates(settings: Settings) -> Pki:
+    from tandem.host.run import run
     from tandem.server import pki
 
-    names = (settings.listen_address, *settings.server_names)
+    folder = settings.data_dir / "pki"
+    names = [settings.listen_address, *settings.server_names]
+    if not folder.exists():
+        # The first time, everything has to be issued. What that takes would stay in this process's
+        # memory (15 MB) for as long as it lives, so another one does it.
+        issue = "import sys; from pathlib import Path; from tandem.server.pki import ensure; "
+        issue += "ensure(Path(sys.argv[1]), addresses=sys.argv[2:])"
+        await run(sys.executable, "-P", "-c", issue, folder, *names)
     try:
-        found, issued = pki.ensure(settings.data_dir / "pki", addresses=names)
+        found, renewed = await asyncio.to_thread(pki.ensure, folder, addresses=names)
     except OSError as error:
         raise Unavailable(f"cannot keep certificates: {error}") from error
-    if issued:
-        logger.info("certificates issued", extra={"fields": {"directory": found.directory}})
+    if renewed:
+        logger.info("certificates renewed")
     return found
 
 
@@ -202,6 +224,16 @@ def _write_kubeconfig(settings: Settings, document: dict[str, Any]) -> None:
             write_private(path, content)
     except OSError as error:
         raise Unavailable(f"cannot write {path}: {error.strerror}") from error
+
+
+def _failed(task: asyncio.Task[None]) -> bool:
+    return task.done() and not task.cancelled() and task.exception() is not None
+
+
+async def _cancelled(task: asyncio.Task[None]) -> None:
+    """End a task that may still run; how it ends has been looked at elsewhere."""
+    task.cancel()
+    await asyncio.wait([task])
 
 
 async def _bounded(what: str, stop: Callable[[], Awaitable[None]]) -> None:

@@ -10,13 +10,13 @@ import contextlib
 import os
 import shutil
 import socket
-import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from tandem.config import Settings
 from tandem.errors import TandemError
+from tandem.host.run import run
 from tandem.instance import running_pid
 from tandem.runtimes.adapter import Fingerprint
 
@@ -116,9 +116,9 @@ def overlay(filesystems: Path) -> Check:
     """Overlay file systems, without which every container copies its image."""
     if "\toverlay\n" in filesystems.read_text(encoding="utf-8"):
         return Check("overlay file system", "in the kernel")
-    with contextlib.suppress(OSError):
-        if subprocess.call(["modprobe", "--quiet", "overlay"]) == 0:
-            return Check("overlay file system", "loaded")
+    with contextlib.suppress(TandemError):
+        asyncio.run(run("modprobe", "--quiet", "overlay"))
+        return Check("overlay file system", "loaded")
     return Check(
         "overlay file system",
         problem="the kernel has none: images are copied for every container",

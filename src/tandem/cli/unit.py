@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
+import asyncio
 import sys
 from pathlib import Path
 
 from tandem.config import Settings
 from tandem.errors import Unavailable
+from tandem.host.run import Finished, run
 
 NAME = "tandem.service"
 FILE = Path("/etc/systemd/system") / NAME
@@ -60,16 +61,12 @@ def stop() -> None:
 
 def is_active() -> bool:
     """Whether systemd runs the daemon."""
-    return subprocess.call(["systemctl", "is-active", "--quiet", NAME]) == 0
+    return _systemctl("is-active", "--quiet", NAME, accept=None).returncode == 0
 
 
-def _systemctl(*arguments: str) -> None:
-    done = subprocess.run(["systemctl", *arguments], capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        words = " ".join(done.stderr.split()) or f"status {done.returncode}"
-        raise Unavailable(
-            f"systemctl {' '.join(arguments)}: {words}", hint=f"see: journalctl -u {NAME}"
-        )
+def _systemctl(*arguments: str, accept: tuple[int, ...] | None = (0,)) -> Finished:
+    asked = run("systemctl", *arguments, accept=accept, hint=f"see: journalctl -u {NAME}")
+    return asyncio.run(asked)
 
 
 def _quoted(word: str) -> str:

@@ -55,7 +55,7 @@ def test_an_overlay_file_system_is_good_to_have(
     (tmp_path / "filesystems").write_text("nodev\toverlay\n")
     assert checks.overlay(tmp_path / "filesystems").verdict == "ok"
     (tmp_path / "filesystems").write_text("\text4\n")
-    monkeypatch.setattr("subprocess.call", lambda _: 1)
+    monkeypatch.setenv("PATH", str(tmp_path))  # where no modprobe is
     assert checks.overlay(tmp_path / "filesystems").verdict == "warn"
 
 

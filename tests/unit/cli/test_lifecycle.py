@@ -4,10 +4,10 @@ and end are in tests/unit/daemon."""
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,7 +15,7 @@ import pytest
 from tandem.cli import lifecycle, unit
 from tandem.cli.main import parser_of
 from tandem.config import Settings
-from tandem.errors import Unavailable
+from tandem.errors import TandemError, Unavailable
 from tandem.instance import InstanceLock
 from tests.unit.cli.conftest import Api, Run
 from tests.unit.cli.test_status import report
@@ -161,19 +161,19 @@ def test_only_the_machines_one_daemon_becomes_a_unit(
 def test_the_unit_is_written_then_enabled_and_started(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[list[str]] = []
-
-    def systemctl(command: list[str], **_: Any) -> SimpleNamespace:
-        asked.append(command)
-        return SimpleNamespace(returncode=len(asked) > 2, stderr="it failed\n")
-
+    script = tmp_path / "systemctl"
+    script.write_text(f'#!/bin/sh\necho "$@" >>{tmp_path}/asked\ntest "$1" != stop\n')
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     monkeypatch.setattr(unit, "FILE", tmp_path / "tandem.service")
-    monkeypatch.setattr("subprocess.run", systemctl)
     unit.start(["serve"])
     assert (tmp_path / "tandem.service").read_text() == unit.text(["serve"])
-    assert asked == [
-        ["systemctl", "daemon-reload"],
-        ["systemctl", "enable", "--now", "tandem.service"],
-    ]
-    with pytest.raises(Unavailable, match=r"systemctl stop tandem\.service: it failed"):
+    assert unit.is_active()
+    with pytest.raises(TandemError, match="systemctl ended with status 1"):
         unit.stop()
+    assert (tmp_path / "asked").read_text().splitlines() == [
+        "daemon-reload",
+        "enable --now tandem.service",
+        "is-active --quiet tandem.service",
+        "stop tandem.service",
+    ]

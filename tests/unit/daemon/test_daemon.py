@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import socket
@@ -21,19 +22,17 @@ from tandem.runtimes.memory.adapter import MemoryAdapter
 
 
 def settings(folder: Path, **more: Any) -> Settings:
-    return Settings(
-        **{
-            "data_dir": folder / "data",
-            "run_dir": folder / "run",
-            "log_dir": folder / "log",
-            "config_dir": folder / "etc",
-            "kubeconfig": folder / "etc" / "kubeconfig",
-            "listen_port": 0,
-            "container_runtime": "memory",
-            "vm_runtime": "memory",
-        }
-        | more
-    )
+    places: dict[str, Any] = {
+        "data_dir": folder / "data",
+        "run_dir": folder / "run",
+        "log_dir": folder / "log",
+        "config_dir": folder / "etc",
+        "kubeconfig": folder / "etc" / "kubeconfig",
+        "listen_port": 0,
+        "container_runtime": "memory",
+        "vm_runtime": "memory",
+    }
+    return Settings(**places | more)
 
 
 async def test_whoever_reads_the_kubeconfig_is_served(tmp_path: Path) -> None:
@@ -108,6 +107,30 @@ async def test_a_runtime_that_is_absent_does_not_keep_it_from_serving(
         assert absent["problem"]
         with pytest.raises(TandemError, match="runtime-container failed"):
             await client.send(Request("GET", "/readyz"))
+
+
+async def test_a_runtime_that_is_slow_delays_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adapters = {"container": MemoryAdapter(), "vm": MemoryAdapter()}
+    hold = adapters["vm"].faults.hold("list")
+    monkeypatch.setattr("tandem.adapters.build", lambda _: adapters)
+    chosen = settings(tmp_path)
+    async with Daemon(chosen), AsyncClient(load(chosen.kubeconfig)) as client:
+        assert await client.get("namespaces", "default")
+        await hold.reached.wait()
+
+
+async def test_control_that_cannot_start_ends_the_daemon(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(_: object) -> None:
+        raise RuntimeError("control is broken")
+
+    monkeypatch.setattr("tandem.control.Manager.start", broken)
+    async with Daemon(settings(tmp_path)) as daemon:
+        with pytest.raises(RuntimeError, match="control is broken"):
+            await daemon.until(asyncio.Event())
 
 
 async def test_a_part_that_does_not_stop_cleanly_does_not_keep_the_others(
