@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import logging
 import ssl
+from asyncio import sslproto
 from collections.abc import Awaitable, Callable, Mapping
 
 from aiohttp import web
 
 from tandem.api.kind import Doc, Kind, Registry
-from tandem.errors import Forbidden, MethodNotAllowed, TandemError, Unauthorized
+from tandem.errors import BadRequest, Forbidden, MethodNotAllowed, TandemError, Unauthorized
 from tandem.runtimes.adapter import RuntimeAdapter
 from tandem.server import logs, machines, media, reading, respond, watching, writing
 from tandem.server.call import Api, Call, Handler, find_kind, no_such_path
@@ -33,6 +34,10 @@ logger = logging.getLogger(__name__)
 _BACKLOG = 4096
 # Requests that are under way when the server stops have this long to finish.
 _STOP_SECONDS = 2.0
+
+# asyncio gives every TLS connection a read buffer of 256 KiB, which is all of the memory of a watch
+# that is never written to; a TLS record, more than which is never read at once, has 16 KiB.
+_TLS_BUFFER = 16 * 1024
 
 _COLLECTION: dict[str, Handler] = {
     "GET": reading.list_,
@@ -98,6 +103,9 @@ class Server:
 
     async def start(self) -> None:
         """Listen. See the class."""
+        sslproto.SSLProtocol.max_size = (
+            _TLS_BUFFER  # of the process: there is no other place to say it
+        )
         # Cancelling the handler of a client that has gone is what ends its watch.
         server = web.Server(self._handle, handler_cancellation=True, access_log=None)
         runner = web.ServerRunner(server, shutdown_timeout=_STOP_SECONDS)
@@ -131,6 +139,8 @@ class Server:
             return await self._route(request)
         except TandemError as error:
             return respond.failure(error)
+        except RecursionError:
+            return respond.failure(BadRequest("the object is nested too deeply"))
         except ConnectionError:
             raise  # the client is gone: nobody is left to answer
         except Exception:

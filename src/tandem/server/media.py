@@ -128,6 +128,9 @@ async def read_body(request: web.BaseRequest) -> bytes:
         raise _too_large()
     if not request.can_read_body:
         return b""
+    if request.headers.get("Expect", "").lower() == "100-continue":
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0  # that was no part of the answer
     chunks, size = [], 0
     async for chunk in request.content.iter_any():
         size += len(chunk)
@@ -169,15 +172,17 @@ async def read_document(request: web.BaseRequest, *, required: bool = True) -> D
 
 def decode(data: bytes, media: str) -> Any:
     """``data`` as plain values. Raises ``BadRequest`` with the parser's own words."""
+    language = "JSON" if media == JSON else "YAML"
     try:
         if media == JSON:
             return msgspec.json.decode(data)
         return _plain(yaml.load(data, Loader=_Loader))
-    except msgspec.DecodeError as error:
-        raise BadRequest(f"the body is not valid JSON: {error}") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        # A mark in the message has line breaks; a Status message is one line.
-        raise BadRequest(f"the body is not valid YAML: {' '.join(str(error).split())}") from error
+    except RecursionError as error:
+        raise BadRequest(f"the body is not valid {language}: it is nested too deeply") from error
+    except (msgspec.DecodeError, yaml.YAMLError, ValueError) as error:
+        # A mark in YAML's message has line breaks; a Status message is one line.
+        words = " ".join(str(error).split())
+        raise BadRequest(f"the body is not valid {language}: {words}") from error
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import ssl
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
 
+from tandem.api.kinds import REGISTRY
 from tandem.server import pki
+from tandem.server.app import Server
+from tandem.store import Store
 from tests.unit.server.conftest import Client, World
 
 
@@ -49,6 +53,41 @@ async def test_the_servers_own_certificate_is_no_pass(world: World, certificates
     with pytest.raises(aiohttp.ClientError):
         await stranger.ask("GET", "/version")
     await stranger.session.close()
+
+
+async def test_a_client_of_ours_that_is_no_administrator_is_403(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pki, "ADMIN_GROUP", "somebody")
+    made, _ = pki.ensure(tmp_path)
+    async with await Store.open(None) as store:
+        server = Server(store, REGISTRY, {}, tls=made.server_context(), port=0)
+        await server.start()
+        visitor = Client(server.url, made.client_context())
+        status = await visitor.get("/version", status=403)
+        await visitor.session.close()
+        await server.stop()
+    assert status["reason"] == "Forbidden"
+    assert "kubernetes-admin" in status["message"]
+
+
+async def test_an_address_in_use_is_an_error_and_leaves_nothing_open(
+    world: World, certificates: pki.Pki
+) -> None:
+    port = int(world.server.url.rpartition(":")[2])
+    second = Server(world.store, REGISTRY, {}, tls=certificates.server_context(), port=port)
+    with pytest.raises(OSError, match="in use"):
+        await second.start()
+    await second.stop()
+
+
+async def test_a_connection_keeps_a_small_buffer(world: World) -> None:
+    # asyncio's own is 256 KiB for each; the attribute that says so is not public.
+    async with world.client.session.get("/api/v1/pods?watch=1") as response:
+        assert response.connection is not None
+        protocol: Any = response.connection.transport.get_protocol()  # type: ignore[union-attr]
+        transport: Any = protocol.transport
+        assert len(transport._ssl_protocol._ssl_buffer) <= 16 * 1024
 
 
 async def test_a_path_that_leads_nowhere_is_a_status(client: Client) -> None:

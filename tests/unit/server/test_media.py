@@ -78,7 +78,7 @@ def test_yaml_times_stay_the_strings_they_were() -> None:
         (b"a: .nan", "nan"),
         (b"a: !!binary aGk=", "JSON"),
         (b"a: !!python/object:os.system {}", "could not determine a constructor"),
-        (b"a: &x [*x]", "recursion"),
+        (b"a: &x [*x]", "nested too deeply"),
     ],
 )
 def test_yaml_that_json_cannot_say_is_refused(text: bytes, complaint: str) -> None:
@@ -93,6 +93,12 @@ def test_nested_aliases_do_not_fill_the_memory() -> None:
         lines.append(f"a{level}: &a{level} [{aliases}]")
     with pytest.raises(BadRequest, match="aliases"):
         decode("\n".join(lines).encode(), YAML)
+
+
+@pytest.mark.parametrize("media", [JSON, YAML])
+def test_what_is_nested_without_end_is_refused(media: str) -> None:
+    with pytest.raises(BadRequest, match=r"nested too deeply|not valid"):
+        decode(b'{"a":' * 5000 + b"1" + b"}" * 5000, media)
 
 
 def test_bad_json_is_told_where() -> None:

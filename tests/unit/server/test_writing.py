@@ -81,6 +81,22 @@ async def test_a_body_that_cannot_be_read_is_refused(
     assert words in answer.doc["message"]
 
 
+async def test_an_object_nested_too_deeply_is_refused(client: Client) -> None:
+    nested = b'{"a":' * 400 + b"1" + b"}" * 400
+    body = b'{"metadata":{"name":"a"},"data":{"a":' + nested + b"}}"
+    answer = await client.ask("POST", MAPS, body)
+    assert answer.status == 400
+    assert answer.doc["reason"] == "BadRequest"
+
+
+async def test_a_client_that_waits_to_be_told_to_go_on_is_told(world: World) -> None:
+    async with (
+        asyncio.timeout(5),
+        world.client.session.post(MAPS, json=config_map("a"), expect100=True) as response,
+    ):
+        assert response.status == 201
+
+
 async def test_a_body_above_the_limit_is_413(client: Client) -> None:
     answer = await client.ask("POST", MAPS, b" " * (3 * 1024 * 1024 + 1))
     assert answer.status == 413
