@@ -41,9 +41,9 @@ from tandem.runtimes.capabilities import ByteStream, LogOptions
 from tandem.runtimes.libvirt import faults, hypervisor, serial
 from tandem.runtimes.libvirt.accelerator import Accelerator, Verdict
 from tandem.runtimes.libvirt.console import SerialConsole
-from tandem.runtimes.libvirt.definition import Definition
+from tandem.runtimes.libvirt.definition import Definition, Record
 from tandem.runtimes.libvirt.inventory import Inventory, keep_life
-from tandem.runtimes.libvirt.machines import HANDLE_VERSION, Machine, now
+from tandem.runtimes.libvirt.machines import HANDLE_VERSION, Machine, begun, now
 
 logger = logging.getLogger(__name__)
 
@@ -273,12 +273,13 @@ class VirtualMachineAdapter(RuntimeAdapter):
             raise Unavailable(f"cannot make {directory}: {error.strerror}") from error
 
     async def _start(self, machine: Machine) -> None:
-        def start(native: Any) -> None:
+        def start(native: Any) -> Record:
             native.lookupByUUIDString(machine.uuid).create()
-            machine.started(now())
-            keep_life(native, machine.record)
+            record = begun(machine.record)
+            keep_life(native, record)
+            return record
 
-        await self._call(start, timeout=self._start_timeout, drain=True)
+        machine.record = await self._call(start, timeout=self._start_timeout, drain=True)
 
     async def _undo(self, machine: Machine) -> None:
         machine.going = True

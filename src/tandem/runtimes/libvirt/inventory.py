@@ -19,12 +19,13 @@ from tandem.runtimes.libvirt import faults
 from tandem.runtimes.libvirt.connection import Connection
 from tandem.runtimes.libvirt.definition import LIFE_NS, Record, life_xml, parse, read
 from tandem.runtimes.libvirt.events import RESYNC, Broadcast
-from tandem.runtimes.libvirt.machines import Machine, Machines, now, stranger_status
+from tandem.runtimes.libvirt.machines import Machine, Machines, stranger_status
 from tandem.runtimes.libvirt.states import EVENT_KINDS, Event
 
 logger = logging.getLogger(__name__)
 
 _RECONNECT_SECONDS = 0.25  # a connection attempt to a socket that is not there costs 0.1 ms
+_CLOSE_SECONDS = 2.0
 
 Row = tuple[str, int, int]
 """A domain's UUID, state and reason."""
@@ -110,7 +111,7 @@ class Inventory:
         before = machine.record.end
         status = machine.status(state, reason)
         if machine.record.end is not before:
-            self._background(self._keep_life(machine))
+            self.keep_later(machine)
         return status
 
     # -- events --------------------------------------------------------------------------------
@@ -130,10 +131,14 @@ class Inventory:
 
     async def close(self) -> None:
         """Let go of the connection; listeners come to their end."""
-        tasks = [task for task in (self._keeper, self._reader, *self._tasks) if task]
-        for task in tasks:
+        loops = [task for task in (self._keeper, self._reader) if task]
+        for task in loops:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*loops, return_exceptions=True)
+        if self._tasks:  # how machines ended is worth a moment
+            await asyncio.wait(self._tasks, timeout=_CLOSE_SECONDS)
+        for task in self._tasks:
+            task.cancel()
         self._listeners.end()
         await self.connection.close()
 
@@ -177,15 +182,19 @@ class Inventory:
             )
         if machine is None:
             return
-        if event == Event.STARTED and machine.defined:
-            machine.started(now())
-            self._background(self._keep_life(machine))
+        if event == Event.STARTED and machine.off.is_set():
+            machine.started_again()
+            self.keep_later(machine)
         elif event in (Event.STOPPED, Event.CRASHED):
             machine.switched_off()
             if not machine.going:
                 self._background(self._look_again(machine))
         if kind := EVENT_KINDS.get(event):  # type: ignore[call-overload]
             self._listeners.tell(RuntimeEvent(kind, machine.spec_id))
+
+    def keep_later(self, machine: Machine) -> None:
+        """Write the machine's record to libvirt, without waiting for it."""
+        self._background(self._keep_life(machine))
 
     async def _look_again(self, machine: Machine) -> None:
         """Have libvirt say how a machine ended while it knows, and keep that."""

@@ -44,6 +44,11 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
+def begun(record: Record) -> Record:
+    """The record of a machine that was started this moment."""
+    return replace(record, started_at=now(), boot=boot_id(), end=None)
+
+
 class Machine:
     """A domain of ours.
 
@@ -68,9 +73,9 @@ class Machine:
         """Our caller's name for it."""
         return self.record.spec_id
 
-    def started(self, at: datetime) -> None:
-        """It was started, for the first time or again."""
-        self.record = replace(self.record, started_at=at, boot=boot_id(), end=None)
+    def started_again(self) -> None:
+        """libvirt said that it was started, after it had been off."""
+        self.record = begun(self.record)
         self._off_at = None
         self.off.clear()
 
