@@ -127,7 +127,7 @@ def prepare_update(
         _count_generation(kind, new, old)
     found = [*structural, *_metadata_causes(new["metadata"]), *_transition_causes(new, old)]
     _refuse(kind, new, [*found, *kind.validate(new, old)])
-    return Prepared(new, (*warnings, *kind.warn(new, old)), _is_released(kind, new, old))
+    return Prepared(new, (*warnings, *kind.warn(new, old)), _is_released(kind, new))
 
 
 def prepare_delete(
@@ -152,7 +152,7 @@ def prepare_delete(
     if marked and (grace or 0) >= marked_grace and finalizers == (metadata.get("finalizers") or []):
         return DeleteDecision(False, doc)
     changed = dict(metadata)
-    seconds = min(grace or 0, marked_grace) if marked else grace or 0
+    seconds = grace or 0
     if not marked or seconds < marked_grace:
         start = datetime.now(UTC)
         if marked:  # what has passed since it was marked counts
@@ -339,12 +339,11 @@ def _with_status_of(old: Doc, new: Doc) -> Doc:
     return doc
 
 
-def _is_released(kind: Kind, new: Doc, old: Doc) -> bool:
-    """Whether this update took the last finalizer from an object that only waited for it. Objects
-    with a grace period wait for their controller as well, which removes them itself."""
+def _is_released(kind: Kind, new: Doc) -> bool:
+    """Whether an object that is to go waits for no finalizer any more. One with a grace period waits
+    for its controller as well, which removes it itself."""
     return (
         bool(new["metadata"].get("deletionTimestamp"))
-        and bool(old["metadata"].get("finalizers"))
         and not new["metadata"].get("finalizers")
         and kind.grace(new) is None
     )

@@ -128,6 +128,7 @@ def test_a_json_patch_follows_its_rfc(doc: Any, operations: Any, result: Any) ->
         {"op": "remove", "path": ""},
         {"op": "replace", "path": "", "value": [1]},
         {"op": "move", "from": "/object", "path": "/object/inner"},
+        {"op": "move", "from": "/objects/0", "path": "/objects/0/inner"},
         {"op": "copy", "from": "/missing", "path": "/x"},
         {"op": "test", "path": "/text", "value": "other"},
         {"op": "test", "path": "/one", "value": True},
@@ -136,7 +137,7 @@ def test_a_json_patch_follows_its_rfc(doc: Any, operations: Any, result: Any) ->
     ],
 )
 def test_an_operation_that_cannot_be_done_fails_the_whole_patch(operation: Any) -> None:
-    doc = {"text": "a", "one": 1, "list": ["a", "b"], "object": {"x": 1}}
+    doc = {"text": "a", "one": 1, "list": ["a", "b"], "object": {"x": 1}, "objects": [{}, {}]}
     before = copy.deepcopy(doc)
     with pytest.raises(InvalidSpec):
         json_patch(doc, [{"op": "add", "path": "/new", "value": 1}, operation])

@@ -182,6 +182,17 @@ async def test_a_caller_that_gives_up_does_not_take_its_write_back(store: Store)
     assert store.get(key("a"))["metadata"]["resourceVersion"] == "1"
 
 
+async def test_what_is_built_upon_a_write_does_not_care_whether_its_caller_gave_up(
+    store: Store,
+) -> None:
+    writing = asyncio.create_task(store.create(key("a"), doc("a")))
+    await asyncio.sleep(0)
+    waiting = asyncio.create_task(store.mutate(key("a"), lambda _: None))
+    await asyncio.sleep(0)
+    writing.cancel()
+    assert (await waiting)["metadata"]["resourceVersion"] == "1"
+
+
 async def test_a_closed_store_takes_no_writes() -> None:
     store = await Store.open(None)
     await store.close()
