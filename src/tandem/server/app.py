@@ -32,8 +32,9 @@ logger = logging.getLogger(__name__)
 # A thousand clients that reconnect at once must find room: the default of 128 makes them wait for
 # seconds, on TCP's retransmissions.
 _BACKLOG = 4096
-# Requests that are under way when the server stops have this long to finish.
-_STOP_SECONDS = 2.0
+# Requests that are under way when the server stops have this long to finish; the daemon has promised
+# to be gone within two seconds.
+_STOP_SECONDS = 1.5
 
 # asyncio gives every TLS connection a read buffer of 256 KiB, which is all of the memory of a watch
 # that is never written to; a TLS record, more than which is never read at once, has 16 KiB.
@@ -68,7 +69,7 @@ class Server:
 
     ``await start()`` returns when connections are taken, or raises ``OSError`` (address in use);
     from then on :attr:`url` says where. ``await stop()`` takes no more, ends watches and streams at
-    once, gives other requests two seconds and returns when all is closed. Stop the server before
+    once, gives other requests a moment and returns when all is closed. Stop the server before
     its store.
     """
 
@@ -103,9 +104,8 @@ class Server:
 
     async def start(self) -> None:
         """Listen. See the class."""
-        sslproto.SSLProtocol.max_size = (
-            _TLS_BUFFER  # of the process: there is no other place to say it
-        )
+        # For the whole process: there is no other place to say it.
+        sslproto.SSLProtocol.max_size = _TLS_BUFFER
         # Cancelling the handler of a client that has gone is what ends its watch.
         server = web.Server(self._handle, handler_cancellation=True, access_log=None)
         runner = web.ServerRunner(server, shutdown_timeout=_STOP_SECONDS)

@@ -8,6 +8,7 @@ the answer: themselves, a Table (``kubectl get``) or their metadata alone.
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import math
 from collections.abc import Collection, Iterator
@@ -28,8 +29,11 @@ YAML = "application/yaml"
 MAX_BODY = 3 * 1024 * 1024
 """Bytes of a request body, kube-apiserver's own limit."""
 
-# More than any object that fits in MAX_BODY without aliases has.
-_MAX_YAML_VALUES = 1_600_000
+# Many times what the largest manifest has; aliases make more of a few lines.
+_MAX_YAML_VALUES = 200_000
+
+# YAML takes a hundred times as long as JSON: more than this is read in a thread.
+_LONG_YAML = 32 * 1024
 
 _MEDIA_TYPES = {
     JSON: JSON,
@@ -164,7 +168,11 @@ async def read_document(request: web.BaseRequest, *, required: bool = True) -> D
             "the body of the request was in an unknown format - accepted media types include: "
             f"{JSON}, {YAML}"
         )
-    document = decode(data, _MEDIA_TYPES[media])
+    media = _MEDIA_TYPES[media]
+    if media == YAML and len(data) > _LONG_YAML:
+        document = await asyncio.to_thread(decode, data, media)
+    else:
+        document = decode(data, media)
     if not isinstance(document, dict):
         raise BadRequest(f"the body of the request must be an object, not {_article(document)}")
     return document

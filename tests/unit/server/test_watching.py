@@ -123,6 +123,7 @@ async def test_a_table_names_its_columns_once(client: Client) -> None:
     assert third["object"]["rows"][0]["cells"][0] == "a"
 
 
+@pytest.mark.slow
 async def test_a_watch_ends_when_its_time_is_up(client: Client) -> None:
     path = f"{MAPS}?watch=1&timeoutSeconds=1&allowWatchBookmarks=1"
     async with asyncio.timeout(5), watch(client, path) as lines:

@@ -43,6 +43,13 @@ async def test_yaml_is_read(client: Client) -> None:
     assert answer.doc["data"] == {"key": "value"}
 
 
+async def test_long_yaml_is_read_too(client: Client) -> None:
+    body = yaml.safe_dump(config_map("a", key="x" * 50_000)).encode()
+    assert (await client.ask("POST", MAPS, body, type="application/yaml")).status == 201
+    answer = await client.ask("POST", MAPS, body + b"\n  : [", type="application/yaml")
+    assert answer.status == 400
+
+
 async def test_the_same_name_twice_is_409(client: Client) -> None:
     await client.create(MAPS, config_map("a"))
     answer = await client.ask("POST", MAPS, config_map("a"))
