@@ -208,7 +208,7 @@ class Connection:
 
         try:
             native.registerCloseCallback(closed, None)
-            native.domainEventRegisterAny(
+            native.tandem_listener = native.domainEventRegisterAny(
                 None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, lifecycle, None
             )
             with contextlib.suppress(libvirt.libvirtError):  # drivers inside this process have none
@@ -250,8 +250,10 @@ def _guarded(function: Callable[[Any], T], native: Any) -> T:
 
 
 def _close(native: Any) -> None:
-    # It may be broken: then there is nothing to be done. The callback holds a reference, without
-    # whose return libvirt would keep the socket.
+    # The callbacks hold references, without whose return libvirt would keep the socket. A broken
+    # connection refuses some of this, and then there is nothing to be done.
+    with contextlib.suppress(Exception):
+        native.domainEventDeregisterAny(native.tandem_listener)
     with contextlib.suppress(Exception):
         native.unregisterCloseCallback()
     with contextlib.suppress(Exception):
