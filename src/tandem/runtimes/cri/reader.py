@@ -143,10 +143,14 @@ class Reader:
         self.faults.invalid.append(causes.invalid(self.at(key), self._values.get(key), rule))
 
     def refuse(self, *keys: str, why: str) -> None:
-        """Whatever is set at ``keys`` is more than we can do."""
+        """Whatever is set at ``keys`` is more than we can do; what is empty asks for nothing."""
         for key in keys:
             if self._values.get(key) not in _EMPTY:
-                self.faults.unsupported.append(causes.forbidden(self.at(key), why))
+                self.refuse_even_empty(key, why=why)
+
+    def refuse_even_empty(self, key: str, *, why: str) -> None:
+        """Where the key alone asks for something."""
+        self.faults.unsupported.append(causes.forbidden(self.at(key), why))
 
     def _typed(self, key: str, kind: type, rule: str, default: Any) -> Any:
         value = self._values.get(key)

@@ -231,7 +231,8 @@ def _refuse_unsupported(pod: Reader) -> None:
         # Whoever owns volumes hands them over as paths of this host.
         for source in volume.keys():  # noqa: SIM118  (a Reader is no mapping)
             if source not in ("name", "hostPath"):
-                volume.refuse(source, why="only hostPath volumes reach a container runtime")
+                why = "only hostPath volumes reach a container runtime"
+                volume.refuse_even_empty(source, why=why)
         kind = volume.child("hostPath").text("type")
         if kind not in ("", "DirectoryOrCreate"):
             volume.child("hostPath").refuse("type", why="the runtime does not check what is there")
