@@ -104,6 +104,14 @@ _QUANTITY_MAPS = {"limits", "requests", "capacity"}
 # Required in KubeVirt's schema, where its own webhook fills it in before anybody looks.
 _NOT_REQUIRED = {("io.kubevirt.v1.DomainSpec", "devices")}
 
+# TypeScript's names for fields that its syntax or its style does not allow.
+_RENAMED = {"_default": "default", "vSOCKCID": "VSOCKCID"}
+# Fields that may be null in KubeVirt's OpenAPI have no type there, and no place in the TypeScript.
+_LOST_TIMES = {
+    f"io.kubevirt.v1.{kind}Condition": ("lastProbeTime", "lastTransitionTime")
+    for kind in ("VirtualMachine", "VirtualMachineInstance")
+}
+
 _INTERFACE = re.compile(r"^interface (\w+) \{\n(.*?)^\}", re.M | re.S)
 _FIELD = re.compile(
     r"^    /\*\*\n(?P<doc>.*?)\*/\n    '?(?P<name>[\w.-]+)'?(?P<optional>\?)?: (?P<type>.*?);\n(?=    /\*\*|\Z)",
@@ -147,10 +155,12 @@ def _field_paths(name: str, node: Definition) -> list[str]:
 def _from_interface(
     name: str, body: str, own_words: dict[str, str]
 ) -> tuple[Definition, list[str]]:
-    properties: dict[str, Definition] = {}
+    properties: dict[str, Definition] = {
+        field: {"$ref": f"#/definitions/{_META}Time"} for field in _LOST_TIMES.get(name, ())
+    }
     required, needed = [], []
     for match in _FIELD.finditer(body):
-        field = match["name"]
+        field = _RENAMED.get(match["name"], match["name"])
         schema, interface = _own_type(field, match["type"], match["doc"])
         if interface:
             needed.append(interface)

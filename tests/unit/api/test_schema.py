@@ -71,6 +71,23 @@ def test_the_issue_s_virtual_machine_is_right() -> None:
     assert (report.causes, report.unknown_fields) == ([], [])
 
 
+def test_the_fields_that_kubevirt_writes_in_a_status_are_known() -> None:
+    condition = {
+        "type": "Ready",
+        "status": "True",
+        "lastProbeTime": None,
+        "lastTransitionTime": "2026-01-01T00:00:00Z",
+    }
+    network = {"name": "n", "multus": {"networkName": "x", "default": True}}
+    probe = {"httpGet": {"port": "web"}, "tcpSocket": {"port": 80}}
+    doc = {
+        "spec": {"domain": {}, "networks": [network], "readinessProbe": probe},
+        "status": {"conditions": [condition], "VSOCKCID": 7, "phase": "Running"},
+    }
+    report = schema.check(doc, "io.kubevirt.v1.VirtualMachineInstance")
+    assert (report.causes, report.unknown_fields) == ([], [])
+
+
 @pytest.mark.parametrize(
     ("fields", "field", "rule"),
     [
