@@ -14,6 +14,7 @@ import contextlib
 import logging
 import shutil
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
 from weakref import WeakValueDictionary
@@ -38,11 +39,11 @@ from tandem.runtimes.adapter import (
     RuntimeStatus,
 )
 from tandem.runtimes.capabilities import ByteStream, LogOptions
-from tandem.runtimes.libvirt import faults, hypervisor, serial
+from tandem.runtimes.libvirt import domains, hypervisor, serial
 from tandem.runtimes.libvirt.accelerator import Accelerator, Verdict
 from tandem.runtimes.libvirt.console import SerialConsole
 from tandem.runtimes.libvirt.definition import Definition, Record
-from tandem.runtimes.libvirt.inventory import Inventory, keep_life
+from tandem.runtimes.libvirt.inventory import Inventory
 from tandem.runtimes.libvirt.machines import HANDLE_VERSION, Machine, begun, now
 
 logger = logging.getLogger(__name__)
@@ -55,12 +56,6 @@ DEFAULT_GRACE_SECONDS = 30.0  # Kubernetes' own
 
 _ASK_AGAIN_SECONDS = 5.0  # a guest that is still booting misses the power button
 _CAPABILITIES = frozenset({"Logs", "Console", "Pause"})
-
-_VALIDATE = 1  # VIR_DOMAIN_DEFINE_VALIDATE
-
-# VIR_DOMAIN_UNDEFINE_*: managed save, snapshots', NVRAM, checkpoints', TPM; and what an older libvirt
-# or a simpler driver takes instead.
-_UNDEFINE_FLAGS = (1 | 2 | 4 | 16 | 32, 1 | 2 | 4 | 16, 1 | 2 | 4, 1, 0)
 
 
 class VirtualMachineAdapter(RuntimeAdapter):
@@ -132,27 +127,20 @@ class VirtualMachineAdapter(RuntimeAdapter):
         async with self._creating.setdefault(spec.id, asyncio.Lock()):
             if status := await self._existing(spec.id, definition):
                 return status
-            domain_type = await self._domain_type(definition)
-            xml, record = definition.build(
-                domain_type=domain_type, log_dir=self._log_dir, now=now()
-            )
-            machine = Machine(record, defined=False)
-            self._inventory.machines.add(machine)
-            async with self._slots:
-                try:
-                    await self._define(machine, xml, definition)
-                    await self._start(machine)
-                except BaseException:
-                    await self._finish(self._undo(machine))
-                    raise
-            return await self._inventory.status(machine)
+            try:
+                return await self._make(definition)
+            except AlreadyExists:
+                # Another adapter of this owner may have been quicker than the event of it.
+                await self._inventory.scan()
+                if status := await self._existing(spec.id, definition):
+                    return status
+                raise
 
     async def delete(self, id: str, *, grace_seconds: float | None = None) -> None:
+        grace = DEFAULT_GRACE_SECONDS if grace_seconds is None else grace_seconds
         try:
+            await self._switch_off(id, grace)
             machine = await self._inventory.find(id)
-            await self._switch_off(
-                machine, DEFAULT_GRACE_SECONDS if grace_seconds is None else grace_seconds
-            )
             machine.going = True
             async with self._slots:
                 await self._finish(self._remove(machine))
@@ -230,10 +218,10 @@ class VirtualMachineAdapter(RuntimeAdapter):
     async def _existing(self, id: str, definition: Definition) -> RuntimeStatus | None:
         """The status of the machine that has this id already; one that an interrupted ``create``
         left behind, defined and never started, is taken away."""
+        machine = await self._inventory.by_id(id)
+        if machine is None:
+            return None
         try:
-            machine = self._inventory.machines.by_id(id) or await self._inventory.find(id)
-            if machine.spec_id != id:  # found by its UUID
-                return None
             status = await self._inventory.status(machine)
         except NotFound:
             return None
@@ -243,6 +231,22 @@ class VirtualMachineAdapter(RuntimeAdapter):
         if machine.record.spec_hash != definition.spec_hash:
             raise AlreadyExists(f"virtual machine {id!r} exists with another definition")
         return status
+
+    async def _make(self, definition: Definition) -> RuntimeStatus:
+        domain_type = await self._domain_type(definition)
+        if definition.uuid_given:
+            await self._check_free(definition.uuid)
+        xml, record = definition.build(domain_type=domain_type, log_dir=self._log_dir, now=now())
+        machine = Machine(record, defined=False)
+        self._inventory.machines.add(machine)
+        try:
+            async with self._slots:
+                await self._define(machine, xml)
+                await self._start(machine)
+        except BaseException:
+            await self._finish(self._undo(machine))
+            raise
+        return await self._inventory.status(machine)
 
     async def _domain_type(self, definition: Definition) -> str | None:
         """The domain type to set in place of the document's; None leaves that."""
@@ -256,15 +260,20 @@ class VirtualMachineAdapter(RuntimeAdapter):
             raise Unsupported(message, causes=[Cause("vm_xml.type", message)])
         return "qemu"
 
-    async def _define(self, machine: Machine, xml: str, definition: Definition) -> None:
+    async def _check_free(self, uuid: str) -> None:
+        """libvirt takes a definition with a known UUID and name for a change of that domain."""
+        starting = self._inventory.machines.by_uuid(uuid)
+        if (starting is not None and not starting.defined) or await self._call(
+            lambda native: domains.lookup(native, uuid) is not None
+        ):
+            raise AlreadyExists(f"a domain with the UUID {uuid} exists")
+
+    async def _define(self, machine: Machine, xml: str) -> None:
         directory = self._log_dir / machine.uuid
 
         def define(native: Any) -> None:
-            # libvirt takes a definition with a known UUID and name for a change of that domain.
-            if definition.uuid_given and _lookup(native, machine.uuid) is not None:
-                raise AlreadyExists(f"a domain with the UUID {machine.uuid} exists")
             directory.mkdir(parents=True, exist_ok=True)
-            native.defineXMLFlags(xml, _VALIDATE if self._validate else 0)
+            domains.define(native, xml, validate=self._validate)
             machine.defined = True
 
         try:
@@ -276,7 +285,7 @@ class VirtualMachineAdapter(RuntimeAdapter):
         def start(native: Any) -> Record:
             native.lookupByUUIDString(machine.uuid).create()
             record = begun(machine.record)
-            keep_life(native, record)
+            domains.keep_life(native, record)
             return record
 
         machine.record = await self._call(start, timeout=self._start_timeout, drain=True)
@@ -290,23 +299,25 @@ class VirtualMachineAdapter(RuntimeAdapter):
 
     # -- delete, step by step ------------------------------------------------------------------
 
-    async def _switch_off(self, machine: Machine, grace_seconds: float) -> None:
+    async def _switch_off(self, id: str, grace_seconds: float) -> None:
         """Have the guest shut down, for so long at most; raises ``NotFound`` when it is gone."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + grace_seconds
         while (left := deadline - loop.time()) > 0:
-            if not await self._call(lambda native: _ask_to_end(native, machine.uuid)):
+            machine = await self._inventory.find(id)
+            machine.off.clear()
+            if not await self._call(partial(domains.ask_to_end, uuid=machine.uuid)):
+                machine.off.set()
                 return
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(min(left, _ASK_AGAIN_SECONDS)):
                     await machine.off.wait()
-                    return
 
     async def _remove(self, machine: Machine) -> None:
         """Force it off and take away everything that we, or libvirt for it, made."""
         if machine.defined:
             await self._call(
-                lambda native: _force_off_and_undefine(native, machine.uuid), drain=True
+                lambda native: domains.force_off_and_undefine(native, machine.uuid), drain=True
             )
         self._inventory.gone(machine.uuid)
         await blocking(shutil.rmtree, self._log_dir / machine.uuid, ignore_errors=True)
@@ -329,60 +340,3 @@ class VirtualMachineAdapter(RuntimeAdapter):
         except asyncio.CancelledError:
             await asyncio.wait({task})
             raise
-
-
-# -- in a thread: libvirt's objects -----------------------------------------------------------------
-
-
-def _lookup(native: Any, uuid: str) -> Any:
-    """The domain, or None."""
-    import libvirt
-
-    try:
-        return native.lookupByUUIDString(uuid)
-    except libvirt.libvirtError as error:
-        if error.get_error_code() != faults.NO_DOMAIN:
-            raise
-        return None
-
-
-def _ask_to_end(native: Any, uuid: str) -> bool:
-    """Press the power button; False when the machine is off already."""
-    import libvirt
-
-    domain = native.lookupByUUIDString(uuid)
-    state, reason = domain.state()
-    if state in (libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_CRASHED):
-        return False
-    try:
-        if (state, reason) == (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_USER):
-            domain.resume()  # frozen, it could not even hear
-        domain.shutdown()
-    except libvirt.libvirtError as error:
-        if faults.is_broken(error) or error.get_error_code() == faults.NO_DOMAIN:
-            raise
-        # It ended this moment, or cannot be asked now (no ACPI, busy agent): the grace goes on.
-        logger.debug("cannot ask domain %s to shut down: %s", uuid, error)
-    return True
-
-
-def _force_off_and_undefine(native: Any, uuid: str) -> None:
-    import libvirt
-
-    if (domain := _lookup(native, uuid)) is None:
-        return
-    try:
-        if domain.isActive():
-            domain.destroy()
-    except libvirt.libvirtError as error:
-        if error.get_error_code() not in (faults.OPERATION_INVALID, faults.NO_DOMAIN):
-            raise  # else it ended this moment
-    for flags in _UNDEFINE_FLAGS:
-        try:
-            domain.undefineFlags(flags)
-            return
-        except libvirt.libvirtError as error:
-            if error.get_error_code() == faults.NO_DOMAIN:
-                return
-            if error.get_error_code() != faults.INVALID_ARG or not flags:
-                raise

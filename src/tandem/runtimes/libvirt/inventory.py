@@ -10,14 +10,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator
 from typing import Any
 
 from tandem.errors import DeadlineExceeded, NotFound, TandemError, Unavailable
 from tandem.runtimes.adapter import EventKind, RuntimeEvent, RuntimeStatus
-from tandem.runtimes.libvirt import faults
+from tandem.runtimes.libvirt import domains
 from tandem.runtimes.libvirt.connection import Connection
-from tandem.runtimes.libvirt.definition import LIFE_NS, Record, life_xml, parse, read
+from tandem.runtimes.libvirt.domains import Row
 from tandem.runtimes.libvirt.events import RESYNC, Broadcast
 from tandem.runtimes.libvirt.machines import Machine, Machines, stranger_status
 from tandem.runtimes.libvirt.states import EVENT_KINDS, Event
@@ -26,15 +26,6 @@ logger = logging.getLogger(__name__)
 
 _RECONNECT_SECONDS = 0.25  # a connection attempt to a socket that is not there costs 0.1 ms
 _CLOSE_SECONDS = 2.0
-
-Row = tuple[str, int, int]
-"""A domain's UUID, state and reason."""
-
-# libvirt's constants, which its module only has at run time.
-_AFFECT_CONFIG = 2
-_METADATA_ELEMENT = 2
-_XML_INACTIVE = 2
-_STATS_STATE = 1
 
 
 class Inventory:
@@ -49,6 +40,7 @@ class Inventory:
             on_event=self._hear,
             on_open=self._opened,
         )
+        self._complete = False  # whether the index has been filled since the connection was made
         self._listeners = Broadcast()
         self._inbox: asyncio.Queue[tuple[str, int]] = asyncio.Queue()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -66,21 +58,29 @@ class Inventory:
             return machine
         raise NotFound(f"there is no virtual machine {id!r}")
 
+    async def by_id(self, id: str) -> Machine | None:
+        """A machine of ours by our id, as far as events have told; None when there is none. Other
+        than :meth:`find` its cost does not grow with the number of machines."""
+        if not (self._complete and self.connection.is_open):
+            await self.scan()
+        return self.machines.by_id(id)
+
     async def scan(self) -> list[Row]:
         """Every domain with its state; the index is brought up to date by the way."""
-        rows, records = await self.connection.call(
-            lambda native: _scan(native, self.machines.known())
-        )
+        # On a new connection everything is read again: a UUID may have found another use meanwhile.
+        known = self.machines.known() if self._complete else ()
+        rows, records = await self.connection.call(lambda native: domains.scan(native, known))
         self.machines.keep({row[0] for row in rows})
         for record in records:
             self.machines.take(record)
+        self._complete = True
         return rows
 
     async def status(self, machine: Machine) -> RuntimeStatus:
         """The machine's status, from libvirt. Raises ``NotFound`` when it is gone."""
         try:
             state, reason = await self.connection.call(
-                lambda native: native.lookupByUUIDString(machine.uuid).state()
+                lambda native: domains.state(native, machine.uuid)
             )
         except NotFound:
             if machine.defined:
@@ -153,9 +153,11 @@ class Inventory:
             await asyncio.sleep(_RECONNECT_SECONDS)
 
     def _opened(self) -> None:
-        self.machines.forget()
+        self._complete = False
         if self._reader is None:
             self._reader = asyncio.create_task(self._read_inbox())
+        if any(self.machines):
+            self._background(self.statuses(strangers=False))  # who has ended meanwhile
         self._listeners.tell(RESYNC)
 
     def _hear(self, uuid: str, event: int, _detail: int) -> None:
@@ -178,7 +180,7 @@ class Inventory:
             return
         if machine is None and uuid not in self.machines.strangers:
             machine = self.machines.take(
-                await self.connection.call(lambda native: _record(_lookup(native, uuid)))
+                await self.connection.call(lambda native: domains.record(native, uuid))
             )
         if machine is None:
             return
@@ -202,7 +204,7 @@ class Inventory:
 
     async def _keep_life(self, machine: Machine) -> None:
         if not machine.going:
-            await self.connection.call(lambda native: keep_life(native, machine.record))
+            await self.connection.call(lambda native: domains.keep_life(native, machine.record))
 
     def _background(self, work: Any) -> None:
         """Run ``work`` without waiting; its failure only means that less is remembered."""
@@ -216,44 +218,3 @@ class Inventory:
         task = asyncio.create_task(quietly())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-# -- in a thread: libvirt's objects -----------------------------------------------------------------
-
-
-def _lookup(native: Any, uuid: str) -> Any:
-    return native.lookupByUUIDString(uuid)
-
-
-def _record(domain: Any) -> Record:
-    return read(parse(domain.XMLDesc(_XML_INACTIVE)))
-
-
-def _scan(native: Any, known: Collection[str]) -> tuple[list[Row], list[Record]]:
-    """All domains, in one call where the driver can; the XML only of those not ``known``."""
-    import libvirt
-
-    rows, records = [], []
-    for domain, stats in native.getAllDomainStats(_STATS_STATE, 0):
-        uuid = domain.UUIDString()
-        if uuid not in known:
-            try:
-                records.append(_record(domain))
-            except libvirt.libvirtError as error:
-                if error.get_error_code() == faults.NO_DOMAIN:
-                    continue  # it went meanwhile
-                raise
-        rows.append((uuid, stats["state.state"], stats["state.reason"]))
-    return rows, records
-
-
-def keep_life(native: Any, record: Record) -> None:
-    """Write into libvirt's definition when the domain was started and how it ended."""
-    if record.started_at is not None:
-        _lookup(native, record.uuid).setMetadata(
-            _METADATA_ELEMENT,
-            life_xml(record.started_at, record.boot, record.end),
-            "tandem-life",
-            LIFE_NS,
-            _AFFECT_CONFIG,
-        )

@@ -185,9 +185,12 @@ class Machines:
         if record.owner != self._owner or not record.spec_id:
             self.strangers[record.uuid] = record
             return None
-        if (machine := self._ours.get(record.uuid)) is None:
-            machine = Machine(record, defined=True)
-            self.add(machine)
+        machine = self._ours.get(record.uuid)
+        if machine is not None and machine.record.created_at == record.created_at:
+            return machine
+        self.drop(record.uuid)
+        machine = Machine(record, defined=True)
+        self.add(machine)
         return machine
 
     def drop(self, uuid: str) -> None:
@@ -205,10 +208,6 @@ class Machines:
                 self.drop(machine.uuid)
         for uuid in self.strangers.keys() - set(uuids):
             self.drop(uuid)
-
-    def forget(self) -> None:
-        """Forget all but what is on its way: anything may have happened meanwhile."""
-        self.keep(())
 
 
 def canonical(id: str) -> str:
