@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from tandem.cli.context import Context, add_client
 from tandem.cli.machines import machine_name
-from tandem.errors import BadRequest, Unavailable
+from tandem.errors import BadRequest, NotFound, Unavailable
 
 if TYPE_CHECKING:
     import aiohttp
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 ESCAPE = b"\x1d"  # Ctrl+]
 _RETRY_SECONDS = 1.0
+_QUIET_SECONDS = 1.0
 
 
 def arguments(parser: argparse.ArgumentParser, verb: str) -> None:
@@ -36,7 +37,8 @@ def arguments(parser: argparse.ArgumentParser, verb: str) -> None:
 
 
 def run(args: argparse.Namespace, context: Context) -> int:
-    """Connect terminal and console. Without a terminal, pass bytes until stdin ends."""
+    """Connect terminal and console. Without a terminal, pass bytes until stdin has ended and the
+    machine is quiet."""
     import asyncio
 
     access = context.access(args)
@@ -58,6 +60,9 @@ async def _session(
             try:
                 async with client.console(name, namespace=namespace) as socket:
                     return await _attached(socket, name, context)
+            except NotFound as error:
+                error.hint = f"a machine that is off has no console: tandem start {name}"
+                raise
             except BadRequest as error:  # not running yet
                 if asyncio.get_running_loop().time() + _RETRY_SECONDS > deadline:
                     raise
@@ -72,51 +77,71 @@ async def _attached(socket: aiohttp.ClientWebSocketResponse, name: str, context:
 
     import aiohttp
 
-    interactive = sys.stdin.isatty()
-    if interactive:
+    session = _Session(socket, interactive=sys.stdin.isatty())
+    if session.interactive:
         context.note(f"Connected to {name}. Leave with Ctrl+]")
     with _raw_terminal():
-        typing = asyncio.create_task(_pump_input(socket))
-        try:
-            async for message in socket:
-                if message.type is aiohttp.WSMsgType.BINARY:
-                    await asyncio.to_thread(_write_all, message.data)
-        finally:
-            typing.cancel()
-            left = typing.done() and not typing.cancelled()
-            await asyncio.wait([typing])
-    if interactive:
-        print(file=sys.stderr)
-    if socket.close_code not in (1000, 1001, 1005, None) and not left:
-        raise Unavailable(
-            f"the console of {name} was cut off: the machine ended, or somebody else opened it"
-        )
+        typing = asyncio.create_task(session.pump_input())
+        async for message in socket:
+            if message.type is aiohttp.WSMsgType.BINARY:
+                session.heard()
+                await asyncio.to_thread(_write_all, message.data)
+        typing.cancel()
+        await asyncio.wait([typing])
+    if session.left:
+        if session.interactive:
+            print(file=sys.stderr)
+    elif socket.close_code == aiohttp.WSCloseCode.OK:
+        context.note(f"The console of {name} ended: the machine did, or somebody else opened it")
+    else:
+        raise Unavailable(f"the connection to the console of {name} was lost")
     return 0
 
 
-async def _pump_input(socket: aiohttp.ClientWebSocketResponse) -> None:
-    """Send what is typed, until the escape key or the end of stdin, then close."""
-    import asyncio
-    import threading
+class _Session:
+    """One connection: what is typed goes in, until we leave."""
 
-    loop = asyncio.get_running_loop()
-    typed: asyncio.Queue[bytes] = asyncio.Queue()
+    def __init__(self, socket: aiohttp.ClientWebSocketResponse, *, interactive: bool) -> None:
+        import asyncio
 
-    def read() -> None:
-        while data := os.read(sys.stdin.fileno(), 4096):
-            before, escape, _ = data.partition(ESCAPE) if interactive else (data, b"", b"")
-            loop.call_soon_threadsafe(typed.put_nowait, before)
-            if escape:
-                break
-        loop.call_soon_threadsafe(typed.put_nowait, b"")
+        self.interactive = interactive
+        self.left = False
+        self._socket = socket
+        self._loop = asyncio.get_running_loop()
+        self._typed: asyncio.Queue[bytes] = asyncio.Queue()
+        self._heard = asyncio.Event()
 
-    interactive = sys.stdin.isatty()
-    # A thread, as stdin may be a file, which no event loop can wait for; a daemon, as nothing can
-    # wake it from a read when the console ends first.
-    threading.Thread(target=_unless_closed, args=(read,), daemon=True).start()
-    while data := await typed.get():
-        await socket.send_bytes(data)
-    await socket.close()
+    def heard(self) -> None:
+        """Note that the machine said something."""
+        self._heard.set()
+
+    async def pump_input(self) -> None:
+        """Send what is typed, until the escape key or the end of stdin, then close."""
+        import asyncio
+        import threading
+
+        # A thread, as stdin may be a file, which no event loop can wait for; a daemon, as nothing
+        # can wake it from a read when the console ends first.
+        threading.Thread(target=_unless_closed, args=(self._read_input,), daemon=True).start()
+        while data := await self._typed.get():
+            await self._socket.send_bytes(data)
+        if not self.interactive:
+            # A script's last line shall be answered: go when the machine has nothing more to say.
+            with suppress(TimeoutError):
+                while True:
+                    self._heard.clear()
+                    await asyncio.wait_for(self._heard.wait(), _QUIET_SECONDS)
+        self.left = True
+        await self._socket.close()
+
+    def _read_input(self) -> None:
+        escape = b""
+        while not escape and (data := os.read(sys.stdin.fileno(), 4096)):
+            if self.interactive:
+                data, escape, _ = data.partition(ESCAPE)
+            if data:
+                self._loop.call_soon_threadsafe(self._typed.put_nowait, data)
+        self._loop.call_soon_threadsafe(self._typed.put_nowait, b"")
 
 
 def _unless_closed(read: Callable[[], None]) -> None:
