@@ -10,7 +10,7 @@ import ipaddress
 import json
 import socket
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from tandem.errors import Unavailable
@@ -46,19 +46,29 @@ def networks_in_use(route_table: str, resolv_conf: str) -> list[Network]:
     """The IPv4 networks that this host already reaches by a route of their own, and its name
     servers (which may lie behind the default route). Takes the texts of ``/proc/net/route`` and
     ``/etc/resolv.conf``."""
-    found = []
+    found = [network for _, network in _routes(route_table)]
+    for line in resolv_conf.splitlines():
+        words = line.split()
+        if len(words) > 1 and words[0] == "nameserver" and ":" not in words[1]:
+            found.append(Network(words[1]))
+    return found
+
+
+def network_of_bridge(route_table: str) -> Network | None:
+    """The network of our bridge, when it is already there: a bridge outlives the configuration that
+    made it, and the plugin refuses one whose address is of another network."""
+    return next((network for name, network in _routes(route_table) if name == BRIDGE), None)
+
+
+def _routes(route_table: str) -> Iterator[tuple[str, Network]]:
+    """Interface and network of each route but the default ones."""
     for line in route_table.splitlines()[1:]:
         fields = line.split()
         destination, mask = (
             socket.inet_ntoa(struct.pack("=I", int(fields[index], 16))) for index in (1, 7)
         )
         if mask != "0.0.0.0":
-            found.append(Network(f"{destination}/{mask}", strict=False))
-    for line in resolv_conf.splitlines():
-        words = line.split()
-        if len(words) > 1 and words[0] == "nameserver" and ":" not in words[1]:
-            found.append(Network(words[1]))
-    return found
+            yield fields[0], Network(f"{destination}/{mask}", strict=False)
 
 
 def choose_range(in_use: Iterable[Network]) -> Network:

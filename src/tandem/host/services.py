@@ -13,11 +13,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import grp
 import os
 import shutil
 import signal
 import socket
-import stat
 import subprocess
 import sys
 import time
@@ -179,6 +179,8 @@ class HostServices:
                 self._start_units("virtlogd.socket", "libvirtd.service")
             else:
                 _open_kvm()
+                if _is_chrooted():
+                    _share_machines_namespace(Path("/etc/libvirt/qemu.conf"))
                 self._start(VIRTLOGD, [_find(VIRTLOGD)], self._virtlogd_socket)
                 self._start(LIBVIRTD, [_find(LIBVIRTD)], self._libvirt_socket)
             self._await_socket(LIBVIRTD, self._libvirt_socket)
@@ -249,8 +251,9 @@ class HostServices:
     def _ensure_network(self, conf_dir: Path) -> None:
         if cni.is_configured(conf_dir):
             return
-        address_range = cni.choose_range(
-            cni.networks_in_use(_read("/proc/net/route"), _read("/etc/resolv.conf"))
+        routes = _read("/proc/net/route")
+        address_range = cni.network_of_bridge(routes) or cni.choose_range(
+            cni.networks_in_use(routes, _read("/etc/resolv.conf"))
         )
         masquerade = _iptables_work()
         conf_dir.mkdir(parents=True, exist_ok=True)
@@ -390,16 +393,44 @@ def _iptables_work() -> bool:
 def _open_kvm() -> None:
     """Give /dev/kvm the owner and mode that udev's rules give it, where no udev does.
 
-    The kernel makes it for root alone, and libvirt runs QEMU as a user of the group kvm.
+    The kernel makes it for root alone, and libvirt runs QEMU as a user of the group kvm; while that
+    user cannot open it, libvirt asks QEMU for its abilities anew before every start.
     """
     device = Path("/dev/kvm")
     try:
-        if Path("/run/udev").is_dir() or stat.S_IMODE(device.stat().st_mode) != 0o600:
+        found, group = device.stat(), grp.getgrnam("kvm").gr_gid
+        for_all = found.st_mode & 0o006 == 0o006
+        for_group = found.st_mode & 0o060 == 0o060 and found.st_gid == group
+        if for_all or for_group or Path("/run/udev").is_dir():
             return
-        shutil.chown(device, group="kvm")
+        os.chown(device, -1, group)
         device.chmod(0o660)
     except (OSError, LookupError):
         return  # no such device or group: machines are emulated, and the adapter says so
+
+
+def _is_chrooted() -> bool:
+    """Whether our root is another one than that of our mount namespace, which is where whoever enters
+    the namespace finds itself."""
+    ours = Path("/").stat()
+    try:
+        namespace = _run("nsenter", "--mount=/proc/self/ns/mnt", "stat", "--format=%d:%i", "/")
+    except TandemError:
+        return False  # not allowed, or no such program: nothing to go by
+    return namespace.strip() != f"{ours.st_dev}:{ours.st_ino}"
+
+
+def _share_machines_namespace(qemu_conf: Path) -> None:
+    """Have libvirt start QEMU without a mount namespace of its own.
+
+    libvirt enters that namespace to make device nodes, and entering ends in the namespace's root: from
+    within a chroot, the nodes are made outside of it and QEMU finds none.
+    """
+    text = _read(str(qemu_conf))
+    if not any(line.split("=")[0].strip() == "namespaces" for line in text.splitlines()):
+        with qemu_conf.open("a", encoding="utf-8") as file:
+            file.write("\n# By tandem up: libvirt's namespaces do not work inside a chroot.\n")
+            file.write("namespaces = []\n")
 
 
 def _read(path: str) -> str:

@@ -86,3 +86,13 @@ def test_the_plugins_are_found_where_all_of_them_are(tmp_path: Path) -> None:
     with pytest.raises(Unavailable) as caught:
         cni.find_bin_dir([partial])
     assert "containernetworking-plugins" in str(caught.value.hint)
+
+
+def test_a_bridge_that_is_left_from_before_keeps_its_network() -> None:
+    routes = (
+        "Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\n"
+        "eth0\t0000A8C0\t00000000\t0001\t0\t0\t0\t00FFFFFF\n"
+        "tandem0\t0000C90A\t00000000\t0001\t0\t0\t0\t00F0FFFF\n"
+    )
+    assert cni.network_of_bridge(routes) == IPv4Network("10.201.0.0/20")
+    assert cni.network_of_bridge(routes.replace("tandem0", "docker0")) is None
