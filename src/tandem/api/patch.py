@@ -7,16 +7,15 @@ patch, so that the same patch can be applied again to a newer state.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import msgspec
 
 from tandem.api.kind import Doc
-from tandem.api.strategic import strategic_merge_patch
+from tandem.api.strategic import merge_by_schema
 from tandem.errors import BadRequest, InvalidSpec, TooLarge
-
-__all__ = ["json_patch", "merge_patch", "strategic_merge_patch"]
 
 MAX_OPERATIONS = 10_000
 """Most operations of one JSON patch, as in Kubernetes."""
@@ -28,8 +27,12 @@ _OPERATIONS = {"add", "remove", "replace", "move", "copy", "test"}
 
 
 def merge_patch(doc: Doc, patch: Doc) -> Doc:
-    """``doc`` with the fields of ``patch``: null removes, an object is merged, all else replaces."""
-    merged = _merge(doc, patch)
+    """``doc`` with the fields of ``patch``: null removes, an object is merged, all else replaces.
+
+    Raises ``BadRequest``.
+    """
+    with _not_too_deep():
+        merged = _merge(doc, patch)
     if not isinstance(merged, dict):
         raise BadRequest("a merge patch must be an object")
     return merged
@@ -46,12 +49,29 @@ def json_patch(doc: Doc, operations: Sequence[Any]) -> Doc:
             f"The allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, "
             f"got {len(operations)}"
         )
-    patcher = _JsonPatcher(_copy(doc))
-    for index, operation in enumerate(operations):
-        patcher.apply(index, operation)
+    with _not_too_deep():
+        patcher = _JsonPatcher(_copy(doc))
+        for index, operation in enumerate(operations):
+            patcher.apply(index, operation)
     if not isinstance(patcher.root, dict):
         raise InvalidSpec("the patch leaves something that is not an object")
     return patcher.root
+
+
+def strategic_merge_patch(doc: Doc, patch: Doc, schema_name: str) -> Doc:
+    """``doc`` with ``patch`` merged into it by the rules of its schema: see
+    :mod:`tandem.api.strategic`. Raises ``BadRequest``."""
+    with _not_too_deep():
+        return merge_by_schema(doc, patch, schema_name)
+
+
+@contextmanager
+def _not_too_deep() -> Iterator[None]:
+    """Refuse what is nested deeper than we can follow; no real object is."""
+    try:
+        yield
+    except RecursionError as error:
+        raise BadRequest("the patch is nested too deeply") from error
 
 
 def _merge(target: Any, patch: Any) -> Any:

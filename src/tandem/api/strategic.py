@@ -28,7 +28,7 @@ _DELETE_FROM = "$deleteFromPrimitiveList/"
 _SET_ORDER = "$setElementOrder/"
 
 
-def strategic_merge_patch(doc: Doc, patch: Doc, schema_name: str) -> Doc:
+def merge_by_schema(doc: Doc, patch: Doc, schema_name: str) -> Doc:
     """``doc`` with ``patch`` merged into it by the rules of its schema. Raises ``BadRequest``."""
     return _merge_object(doc, patch, definition(schema_name))
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tandem.api import patch as patches
-from tandem.api.patch import json_patch, merge_patch
+from tandem.api.patch import json_patch, merge_patch, strategic_merge_patch
 from tandem.errors import BadRequest, InvalidSpec, TooLarge
 
 
@@ -179,6 +179,18 @@ def test_copies_that_double_the_document_each_time_are_refused() -> None:
     operations = [{"op": "copy", "from": "/a", "path": "/a/-"}] * 40
     with pytest.raises(TooLarge, match="copies"):
         json_patch({"a": ["x" * 1000]}, operations)
+
+
+def test_a_patch_nested_beyond_reason_is_refused() -> None:
+    deep: dict[str, Any] = {}
+    for _ in range(5000):
+        deep = {"a": deep}
+    with pytest.raises(BadRequest, match="too deeply"):
+        merge_patch({}, deep)
+    with pytest.raises(BadRequest, match="too deeply"):
+        json_patch({}, [{"op": "add", "path": "/a", "value": deep}])
+    with pytest.raises(BadRequest, match="too deeply"):
+        strategic_merge_patch({}, deep, "io.k8s.api.core.v1.Pod")
 
 
 def test_the_result_shares_nothing_with_the_patch() -> None:
