@@ -69,7 +69,7 @@ def inspect(path: Path) -> ImageInfo:
     if len(head) < _HEADER.size:
         raise _refused(path, "it is truncated")
     fields = _HEADER.unpack(head)
-    version, backing, size, encryption, features = (fields[i] for i in (1, 2, 5, 6, 12))
+    version, backing, size, encryption, features = (fields[i] for i in (1, 2, 5, 6, 13))
     if version not in (2, 3):
         raise _refused(path, f"its qcow2 version is {version}; only 2 and 3 are supported")
     if backing:

@@ -34,6 +34,7 @@ from pathlib import Path
 from tandem.errors import DeadlineExceeded, TandemError
 from tandem.host.run import Account, Finished, blocking, run
 
+_DEVICE = Path("/dev/kvm")
 _IMAGE = Path(__file__).parent / "probe" / "probe.bin"
 _ROM_BYTES = 1 << 16  # QEMU maps whole 64 KiB at the top of the first megabyte and of 4 GiB
 _PASSED = 42 << 1 | 1  # what isa-debug-exit makes of the image's 42
@@ -112,8 +113,8 @@ class Accelerator:
 
     def _obstacle(self) -> str:
         """What needs no machine to be known; empty when there is nothing."""
-        if not Path("/dev/kvm").exists():
-            return "there is no /dev/kvm"
+        if not _DEVICE.exists():
+            return f"there is no {_DEVICE}"
         if platform.machine() != "x86_64":
             # The image is x86-64 code. Elsewhere no hypervisor is known that pretends.
             return "the probe knows x86-64 only"
@@ -139,7 +140,7 @@ class Accelerator:
         facts.append(hashlib.sha256(_IMAGE.read_bytes()).hexdigest())
         with suppress(OSError):
             facts.append(Path("/proc/sys/kernel/random/boot_id").read_text())
-        for path in ("/dev/kvm", self._emulator):
+        for path in (_DEVICE, self._emulator):
             try:
                 found = os.stat(path)
                 facts.append([found.st_rdev, found.st_mode, found.st_uid, found.st_gid])
