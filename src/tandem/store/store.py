@@ -318,6 +318,8 @@ class Store:
                     )
                 except Unavailable as error:
                     self._fail(batch, error)
+                except Exception as error:  # whatever it is, nobody may wait for ever
+                    self._fail(batch, Unavailable(f"the store failed: {error!r}"))
                 else:
                     for write in batch:
                         self._publish(write)

@@ -14,7 +14,7 @@ import pytest
 
 from tandem.errors import AlreadyExists, Expired, NotFound, Unavailable
 from tandem.store import Store, StoreUnreadable
-from tandem.store.database import FORMAT
+from tandem.store.database import FORMAT, Database
 from tests.unit.store.conftest import doc, key
 
 
@@ -156,6 +156,20 @@ async def test_writes_built_upon_one_that_failed_fail_with_it(path: Path) -> Non
         await store.create(key("a"), doc("a"))
         with pytest.raises(AlreadyExists):
             await store.create(key("a"), doc("a"))
+
+
+async def test_no_failure_leaves_a_writer_waiting(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    async with await Store.open(path) as store:
+        with monkeypatch.context() as patched:
+            patched.setattr(Database, "commit", fail)
+            with pytest.raises(Unavailable, match="the store failed: MemoryError"):
+                await store.create(key("a"), doc("a"))
+        await store.create(key("a"), doc("a"))
 
 
 _WRITER = """
