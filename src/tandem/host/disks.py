@@ -167,8 +167,11 @@ class MachineDisks:
             copy = self._images / name
             if not await blocking(copy.exists):
                 await self._copy(found.path, copy)
-            # Under the lock, so that a removal does not take a copy that nobody links to yet.
-            await blocking(os.link, copy, target)
+            try:
+                await blocking(os.link, copy, target)
+            except FileNotFoundError:  # a removal took it, seeing no link, before the lock was held
+                await self._copy(found.path, copy)
+                await blocking(os.link, copy, target)
 
     async def _copy(self, source: Path, copy: Path) -> None:
         partial = copy.with_suffix(".part")
