@@ -1,0 +1,1 @@
+"""Containers on a CRI runtime: containerd, or CRI-O."""

@@ -93,8 +93,11 @@ class ContainerPlan:
             user = image.uid.value if image.HasField("uid") else int(image.username or 0)
             problem = "the image runs as root" if user == 0 else ""
         if problem:
-            found = [Cause(path, f"Invalid value: true: {problem}")]
-            raise InvalidSpec(f"container {self.name!r}: {path}: {problem}", causes=found)
+            raise InvalidSpec(
+                f"container {self.name!r} must not run as root: {problem}",
+                causes=[Cause(path, f"Invalid value: true: {problem}")],
+                details={"container": self.name},
+            )
 
 
 def plan_container(

@@ -192,10 +192,11 @@ class Lifecycle:
         except TandemError as error:
             if not _NOT_STARTABLE.search(error.message):
                 raise
-            words = error.message.rpartition("create failed: ")[2].strip()
+            words = error.message.rpartition("create failed: ")[2].removesuffix(": unknown")
             cause = Cause(f"{plan.path}.command", f"Invalid value: {words}")
             message = f"container {plan.name!r} cannot be started: {words}"
-            raise InvalidSpec(message, causes=[cause]) from error
+            details = {"container": plan.name}
+            raise InvalidSpec(message, causes=[cause], details=details) from error
 
     async def _undo(self, plan: PodPlan) -> None:
         """Leave nothing of a create that failed. What cannot be removed now, because the runtime is

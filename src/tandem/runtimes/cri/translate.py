@@ -59,11 +59,13 @@ class HostFacts:
 @dataclass(frozen=True, slots=True)
 class PodRecord:
     """What a sandbox remembers: ``pod`` is the PodSpec without its containers, ``containers`` the
-    names that ``create`` made, in order. ``version`` is raised when the shape changes."""
+    names that ``create`` made, in order, ``quality`` the class of service, and ``privileged`` whether
+    any of them is. ``version`` is raised when the shape changes."""
 
     pod: Mapping[str, Any]
     containers: tuple[str, ...]
     quality: str
+    privileged: bool
     version: int = 1
 
     def to_json(self) -> str:
@@ -75,10 +77,12 @@ class PodRecord:
         try:
             data = json.loads(annotations.get(ANNOTATION_POD, ""))
             if data["version"] == 1:
-                return cls(data["pod"], tuple(data["containers"]), data["quality"])
+                return cls(
+                    data["pod"], tuple(data["containers"]), data["quality"], data["privileged"]
+                )
         except (ValueError, TypeError, KeyError):
             pass  # written by a stranger, or by a later version of ours
-        return cls({}, (), "")
+        return cls({}, (), "", False)
 
     @property
     def grace_seconds(self) -> float:
@@ -124,6 +128,7 @@ def plan_pod(spec: RuntimeSpec, *, owner: str, log_dir: Path, host: HostFacts) -
         {key: value for key, value in document.items() if key != "containers"},
         tuple(container.text("name") for container in containers),
         quality,
+        any(container.child("securityContext").flag("privileged") for container in containers),
     )
     sandbox = _sandbox(spec, pod, record, owner=owner, log_dir=log_dir, host=host)
     plans = tuple(
@@ -132,8 +137,6 @@ def plan_pod(spec: RuntimeSpec, *, owner: str, log_dir: Path, host: HostFacts) -
     )
     _check_names(pod, record.containers, faults)
     faults.check(f"spec {spec.id!r}")
-    if any(plan.config.linux.security_context.privileged for plan in plans):
-        sandbox.linux.security_context.privileged = True
     digest = _digest(spec, document)
     sandbox.labels[LABEL_SPEC_HASH] = digest
     return PodPlan(spec.id, digest, sandbox, plans)
@@ -169,7 +172,7 @@ def restore_sandbox(
     config = cri.PodSandboxConfig(
         metadata=status.metadata, labels=status.labels, annotations=status.annotations
     )
-    return _describe_sandbox(config, pod, log_dir=log_dir, host=host)
+    return _describe_sandbox(config, pod, record, log_dir=log_dir, host=host)
 
 
 def log_directory(log_dir: Path, metadata: cri.PodSandboxMetadata) -> Path:
@@ -226,7 +229,7 @@ def _refuse_unsupported(pod: Reader) -> None:
         why=_NO_MATTER,
     )
     if pod.flag("hostUsers") is False:
-        pod.refuse("hostUsers", why="user namespaces are not available")
+        pod.refuse_even_empty("hostUsers", why="user namespaces are not available")
     for volume in pod.children("volumes"):
         # Whoever owns volumes hands them over as paths of this host.
         for source in volume.keys():  # noqa: SIM118  (a Reader is no mapping)
@@ -259,11 +262,11 @@ def _sandbox(
         labels={**spec.labels, LABEL_ID: spec.id, LABEL_OWNER: owner},
         annotations={ANNOTATION_POD: record.to_json()},
     )
-    return _describe_sandbox(config, pod, log_dir=log_dir, host=host)
+    return _describe_sandbox(config, pod, record, log_dir=log_dir, host=host)
 
 
 def _describe_sandbox(
-    config: cri.PodSandboxConfig, pod: Reader, *, log_dir: Path, host: HostFacts
+    config: cri.PodSandboxConfig, pod: Reader, record: PodRecord, *, log_dir: Path, host: HostFacts
 ) -> cri.PodSandboxConfig:
     """Fill in what follows from the Pod's own fields."""
     config.log_directory = str(log_directory(log_dir, config.metadata))
@@ -282,6 +285,7 @@ def _describe_sandbox(
         {item.require("name"): item.text("value") for item in context.children("sysctls")}
     )
     config.linux.security_context.namespace_options.CopyFrom(namespace_options(pod))
+    config.linux.security_context.privileged = record.privileged
     return config
 
 
