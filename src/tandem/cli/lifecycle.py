@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from tandem import __version__
 from tandem.cli import unit
 from tandem.cli.context import Context, add_settings, flags_of
 from tandem.cli.status import fetch, runtime_line
@@ -59,6 +60,11 @@ def _up(args: argparse.Namespace, context: Context, settings: Settings) -> int:
             with context.step("Starting the daemon"):
                 _start(_arguments(args), settings)
     status = fetch(context, args)
+    if status["version"] != __version__:
+        context.note(
+            f"The daemon is version {status['version']} and this is {__version__}: "
+            "tandem down and tandem up change over, workloads keep running"
+        )
     _say_what_next(status, settings)
     return 0
 
@@ -68,6 +74,7 @@ def _ensure_runtimes(settings: Settings, context: Context) -> None:
     and takes it up when it comes."""
     from tandem.host.services import HostServices
 
+    told: list[str] = []
     services = HostServices(
         run_dir=settings.run_dir,
         log_dir=settings.log_dir,
@@ -77,6 +84,7 @@ def _ensure_runtimes(settings: Settings, context: Context) -> None:
         libvirt_uri=settings.libvirt_uri,
         sandbox_image=settings.sandbox_image,
         registry_mirrors=settings.registry_mirrors,
+        progress=told.append,
     )
     wanted = []
     if settings.container_runtime == "container":
@@ -89,6 +97,9 @@ def _ensure_runtimes(settings: Settings, context: Context) -> None:
                 ensure()
         except TandemError as error:
             context.error(f"no {what} for now: {error.message}", hint=error.hint)
+        for words in told:
+            context.note(f"  {words}")
+        told.clear()
 
 
 def _arguments(args: argparse.Namespace) -> list[str]:

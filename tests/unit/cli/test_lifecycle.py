@@ -55,6 +55,7 @@ def test_up_leaves_a_running_daemon_and_says_what_to_do_next(
     assert run("up", *MEMORY) == 0
     out, err = capsys.readouterr()
     assert "runs already" in err
+    assert "The daemon is version 9.9 and this is" in err
     assert f"export KUBECONFIG={kubeconfig}" in out
     lock.release()
 
@@ -67,6 +68,7 @@ class Services:
 
     def ensure_containerd(self) -> None:
         assert self.options["registry_mirrors"] == {"a": "http://b"}
+        self.options["progress"]("starting containerd")
 
     def ensure_libvirt(self) -> None:
         raise Unavailable("libvirtd is not installed", hint="apt-get install it")
@@ -81,7 +83,9 @@ def test_a_runtime_that_cannot_be_started_does_not_keep_the_daemon_from_starting
     monkeypatch.setattr(lifecycle, "_start", lambda words, _: started.append(words))
     api.answers["GET", "/statusz"] = report()
     assert run("up", "--registry-mirrors", "a=http://b") == 0
-    assert "no virtual machines for now: libvirtd is not installed" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert "no virtual machines for now: libvirtd is not installed" in err
+    assert "  starting containerd\n" in err
     assert started
 
 
