@@ -124,6 +124,8 @@ def _seek_tail(files: list[BinaryIO], lines: int) -> list[BinaryIO]:
                 for _ in range(wanted):
                     offset = block.rfind(b"\n", 0, offset)
                 file.seek(position + offset + 1)
+                for newer in files[index + 1 :]:
+                    newer.seek(0)
                 return files[index:]
             wanted -= found
     for file in files:
