@@ -18,6 +18,10 @@ _FIRST_FREE = 23
 _JOLIET_LEVEL_3 = b"%/E"
 _DIRECTORY = 2
 
+# Blank sectors at the end, as every writer of CDs leaves them: those who look for a file system read
+# the first 68 KiB of a device, and busybox takes one that is shorter for broken.
+_PADDING = 150
+
 
 def build(volume: str, files: Mapping[str, bytes], *, now: float | None = None) -> bytes:
     """The image: ``volume`` is its label (up to 16 characters), ``files`` the content by file name
@@ -36,6 +40,7 @@ def build(volume: str, files: Mapping[str, bytes], *, now: float | None = None) 
     for name in names:
         extents[name] = (lba, len(files[name]))
         lba += -(-len(files[name]) // SECTOR)
+    lba += _PADDING
 
     image = bytearray(lba * SECTOR)
     for index, tree in enumerate(trees):
