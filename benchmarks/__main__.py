@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from datetime import date
 
 from benchmarks import footprint, machines, pods, startup
@@ -11,16 +12,22 @@ from benchmarks.figures import Row, machine, markdown
 from tests import world
 
 
-async def _all() -> list[Row]:
-    endpoint, uri = world.containerd(), world.libvirt()
-    rows = await startup.rows()
+async def _all(endpoint: str, uri: str) -> list[Row]:
+    rows = _shown(await startup.rows())
     async with served() as running:
-        rows += await footprint.rows(running, world.BUSYBOX)
-        rows += await pods.rows(running, endpoint, world.BUSYBOX)
-        rows += await machines.rows(running, uri, world.MACHINE)
+        rows += _shown(await footprint.rows(running, world.BUSYBOX))
+        rows += _shown(await pods.rows(running, endpoint, world.BUSYBOX))
+        rows += _shown(await machines.rows(running, uri, world.MACHINE))
+    return rows
+
+
+def _shown(rows: list[Row]) -> list[Row]:
+    """The rows, once they have been shown to whoever waits."""
+    for row in rows:
+        print(row.what, row.ours, row.reference, row.ratio, sep="  ", file=sys.stderr, flush=True)
     return rows
 
 
 if __name__ == "__main__":
-    table = markdown(asyncio.run(_all()))
+    table = markdown(asyncio.run(_all(world.containerd(), world.libvirt())))
     print(f"Measured {date.today().isoformat()} on {machine()}.\n\n{table}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import subprocess
 import time
 import uuid
 import xml.etree.ElementTree as ElementTree
@@ -40,21 +41,34 @@ def twin(xml: str, folder: Path) -> str:
     """``xml`` under a name, an identity and files of its own."""
     domain = ElementTree.fromstring(xml)
     name = f"bare-{uuid.uuid4().hex[:12]}"
-    for tag, text in (("name", name), ("uuid", str(uuid.uuid4()))):
-        element = domain.find(tag)
-        assert element is not None
-        element.text = text
+    identity = str(uuid.uuid4())
+    for path, text in (
+        ("name", name),
+        ("uuid", identity),
+        ("sysinfo/system/entry[@name='uuid']", identity),
+    ):
+        for element in domain.iterfind(path):
+            element.text = text
     for address in domain.iterfind("devices/interface/mac"):
         address.set(
             "address", "52:54:00:" + ":".join(uuid.uuid4().hex[i : i + 2] for i in (0, 2, 4))
         )
     for log in domain.iterfind("devices//log"):
         log.set("file", str(folder / f"{name}.log"))
-    for source in domain.iterfind("devices/disk/source[@file]"):
-        copy = folder / f"{name}-{Path(source.get('file', '')).name}"
-        shutil.copyfile(source.get("file", ""), copy)
-        copy.chmod(0o666)
-        source.set("file", str(copy))
+    for disk in domain.iterfind("devices/disk"):
+        source, base = disk.find("source[@file]"), disk.find("backingStore/source[@file]")
+        if source is None or base is None:
+            continue
+        kept = folder / "base.qcow2"
+        if not kept.exists():
+            shutil.copyfile(base.get("file", ""), kept)
+        overlay = folder / f"{name}.qcow2"
+        backing = ("-b", str(kept), "-F", "qcow2")
+        create = ("qemu-img", "create", "-q", "-f", "qcow2", *backing, str(overlay))
+        subprocess.run(create, check=True)
+        overlay.chmod(0o666)
+        base.set("file", str(kept))
+        source.set("file", str(overlay))
     for source in domain.iterfind("devices/channel/source[@path]"):
         source.attrib.pop("path")
     return ElementTree.tostring(domain, encoding="unicode")
