@@ -23,7 +23,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 LABEL_ID = "tandem.dev/id"
 """Label (CRI) or metadata element (libvirt) that carries ``RuntimeSpec.id`` in the runtime."""
@@ -232,7 +232,7 @@ class RuntimeAdapter(abc.ABC):
         """Let go of connections and files. Workloads go on."""
         return
 
-    async def __aenter__(self) -> RuntimeAdapter:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:

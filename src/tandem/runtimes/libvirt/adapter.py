@@ -173,12 +173,12 @@ class VirtualMachineAdapter(RuntimeAdapter):
     async def pause(self, id: str) -> RuntimeStatus:
         """Freeze a running machine; one that is paused stays so. Raises ``NotFound``, ``Conflict``
         (it is off)."""
-        return await self._on_domain(id, lambda domain: domain.suspend())
+        return await self._set_paused(id, True)
 
     async def resume(self, id: str) -> RuntimeStatus:
         """Thaw a paused machine; one that runs goes on. Raises ``NotFound``, ``Conflict`` (it is
         off)."""
-        return await self._on_domain(id, lambda domain: domain.resume())
+        return await self._set_paused(id, False)
 
     async def open_console(self, id: str) -> ByteStream:
         """The serial console; whoever had it before is cut off. It ends when the machine does."""
@@ -324,9 +324,9 @@ class VirtualMachineAdapter(RuntimeAdapter):
 
     # ------------------------------------------------------------------------------------------
 
-    async def _on_domain(self, id: str, change: Callable[[Any], Any]) -> RuntimeStatus:
+    async def _set_paused(self, id: str, paused: bool) -> RuntimeStatus:
         machine = await self._inventory.find(id)
-        await self._call(lambda native: change(native.lookupByUUIDString(machine.uuid)))
+        await self._call(lambda native: domains.pause(native, machine.uuid, paused))
         return await self._inventory.status(machine)
 
     async def _call(self, function: Callable[[Any], T], **options: Any) -> T:

@@ -89,12 +89,11 @@ async def test_following_gives_what_is_written_until_the_machine_is_off(log: Pat
 
 async def test_following_goes_on_over_a_rotation(log: Path) -> None:
     log.write_bytes(b"one\n")
-    chunks = serial.read(log, LogOptions(follow=True, tail_lines=0), asyncio.Event())
-    waiting = asyncio.create_task(_next(chunks))
-    await asyncio.sleep(0.01)
+    chunks = serial.read(log, LogOptions(follow=True), asyncio.Event())
+    assert await _next(chunks) == b"one\n"
     with log.open("ab", buffering=0) as file:
         file.write(b"two\n")
-        assert await waiting == b"two\n"
+        assert await _next(chunks) == b"two\n"
         file.write(b"three\n")
     log.rename(log.with_name("serial.log.0"))
     log.write_bytes(b"four\n")
