@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import socket
@@ -10,7 +11,15 @@ from dataclasses import dataclass
 from tandem.api.kind import Kind, Registry
 from tandem.control.changes import Changes
 from tandem.control.recorder import Recorder
-from tandem.store import Store
+from tandem.runtimes.adapter import RuntimeStatus
+from tandem.store import Key, Store
+
+logger = logging.getLogger(__name__)
+
+LABEL_CLUSTER = "tandem.dev/cluster"
+"""In the runtime: the store that a workload was made for (:attr:`Context.cluster`)."""
+
+_CLUSTER = Key("namespaces", "", "kube-system")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +51,24 @@ class Context:
     changes: Changes
     recorder: Recorder
     node: Node
+
+    @property
+    def cluster(self) -> str:
+        """What tells this store from any other: the UID of the namespace kube-system, as in clusters."""
+        return str(self.store.get(_CLUSTER)["metadata"]["uid"])
+
+    def made(self, status: RuntimeStatus) -> bool:
+        """Whether a workload was made for an object of this store.
+
+        A workload of ours that no object claims is rubbish only then. When the store was lost, or is
+        another one, nobody has asked for it to end: it goes on, and is told of.
+        """
+        if status.labels.get(LABEL_CLUSTER) == self.cluster:
+            return True
+        logger.warning(
+            "workload %s was made for another store than this one; it is left alone", status.spec_id
+        )
+        return False
 
     def kind(self, resource: str) -> Kind:
         """The kind that is kept under ``resource``."""

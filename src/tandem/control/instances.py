@@ -16,7 +16,7 @@ from tandem.api.meta import condition, get
 from tandem.control import objects
 from tandem.control.backoff import Backoff
 from tandem.control.changes import Change
-from tandem.control.context import Context
+from tandem.control.context import LABEL_CLUSTER, Context
 from tandem.control.instancestatus import (
     STARTING,
     Problem,
@@ -108,7 +108,8 @@ class Instances:
     def workloads_listed(self, statuses: Sequence[RuntimeStatus]) -> None:
         """Events may have been missed: look at every instance, and at machines without one."""
         for status in statuses:
-            if self._context.changes.key_of(status.spec_id) is None:
+            known = self._context.changes.key_of(status.spec_id) is not None
+            if not known and self._context.made(status):
                 logger.info("removing machine %s, which no instance claims", status.spec_id)
                 self.queue.add(Item(Key(RESOURCE, "", status.spec_id), status.spec_id))
         self.look_at_all()
@@ -120,9 +121,12 @@ class Instances:
                 self.queue.add(Item(key, uid))
 
     async def sweep_files(self) -> None:
-        """Remove the files of machines that nobody knows any more; before the loops run."""
+        """Remove the files of machines that nobody knows any more, neither the store nor the runtime
+        (which must have been asked, or nothing is removed); before the loops run."""
+        if self._runtime.found is None:
+            return
         uids = {str(doc["metadata"]["uid"]) for doc in self._store.list(RESOURCE).items}
-        for uid in await self._files.sweep(uids):
+        for uid in await self._files.sweep(uids | self._runtime.found):
             logger.info("removed the files of machine %s, which no instance claims", uid)
 
     # -- one step ----------------------------------------------------------------------------
@@ -185,7 +189,8 @@ class Instances:
         async def create() -> None:
             xml = await self._files.domain_xml(item.uid, vmi, secret=self._secrets(item))
             await self._write(item, "Scheduled")
-            created.append(await self._runtime.create(_runtime_spec(vmi, xml)))
+            spec = _runtime_spec(vmi, xml, self._context.cluster)
+            created.append(await self._runtime.create(spec))
 
         try:
             if not await self._operations.run(item.uid, create):
@@ -305,11 +310,12 @@ class Instances:
         return details.get("emulation_reason") or "the processor is emulated"
 
 
-def _runtime_spec(vmi: Doc, xml: str) -> RuntimeSpec:
+def _runtime_spec(vmi: Doc, xml: str, cluster: str) -> RuntimeSpec:
     metadata = vmi["metadata"]
     labels = {
         LABEL_NAME: metadata["name"],
         LABEL_NAMESPACE: metadata["namespace"],
         LABEL_SHUTDOWN_PHASE: Phase.SUCCEEDED.value,
+        LABEL_CLUSTER: cluster,
     }
     return RuntimeSpec(id=metadata["uid"], vm_xml=xml, labels=labels)

@@ -117,7 +117,8 @@ class Pods:
     def workloads_listed(self, statuses: Sequence[RuntimeStatus]) -> None:
         """Events may have been missed: look at every Pod, and at every workload without one."""
         for status in statuses:
-            if self._context.changes.key_of(status.spec_id) is None:
+            known = self._context.changes.key_of(status.spec_id) is not None
+            if not known and self._context.made(status):
                 logger.info("removing workload %s, which no Pod claims", status.spec_id)
                 self.queue.add(Item(Key(RESOURCE, "", status.spec_id), status.spec_id))
         self.look_at_all()
@@ -220,7 +221,9 @@ class Pods:
         self._events.pulling(pod)
         created: list[RuntimeStatus] = []
         try:
-            spec = runtime_spec(pod, self._lookup, self._context.node, lost=lost)
+            spec = runtime_spec(
+                pod, self._lookup, self._context.node, cluster=self._context.cluster, lost=lost
+            )
 
             async def create() -> None:
                 created.append(await self._runtime.create(spec))

@@ -9,7 +9,7 @@ from tandem.api.kind import Doc
 from tandem.api.meta import get, parse_time
 from tandem.api.quantity import to_bytes, to_millis
 from tandem.control import environment
-from tandem.control.context import Node
+from tandem.control.context import LABEL_CLUSTER, Node
 from tandem.runtimes.adapter import RuntimeSpec, RuntimeStatus
 
 LABEL_RESTARTS = "tandem.dev/restarts"
@@ -27,7 +27,7 @@ DEFAULT_GRACE_SECONDS = 30
 
 
 def runtime_spec(
-    pod: Doc, lookup: environment.Lookup, node: Node, *, lost: bool = False
+    pod: Doc, lookup: environment.Lookup, node: Node, *, cluster: str, lost: bool = False
 ) -> RuntimeSpec:
     """What the runtime shall run; ``lost``: an earlier workload of this Pod has disappeared.
 
@@ -49,6 +49,7 @@ def runtime_spec(
         LABEL_NAMESPACE: metadata["namespace"],
         LABEL_UID: metadata["uid"],
         label: images,
+        LABEL_CLUSTER: cluster,
     }
     if any(counts.values()):
         labels[LABEL_RESTARTS] = ",".join(f"{name}={count}" for name, count in counts.items())

@@ -116,6 +116,7 @@ class Runtime:
         statuses = await self.adapter.list()
         if not self._following:  # else the events since this list have been heard already
             self._listed = {status.spec_id: status for status in statuses}
+            self.found = frozenset(self._listed)
 
     async def _list(self, listed: Callable[[Sequence[RuntimeStatus]], None]) -> None:
         # What happens from here on comes as events, after this list: nothing is overlooked.

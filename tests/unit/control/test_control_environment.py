@@ -100,11 +100,11 @@ def test_what_is_optional_may_be_missing() -> None:
 def test_restarts_are_carried_into_a_new_workload() -> None:
     doc = pod()
     doc["status"] = {"containerStatuses": [{"name": "main", "restartCount": 2}]}
-    spec = runtime_spec(doc, OBJECTS.get, NODE, lost=True)
+    spec = runtime_spec(doc, OBJECTS.get, NODE, cluster="c1", lost=True)
     assert spec.labels[LABEL_RESTARTS] == "main=3"
     status = RuntimeStatus(Phase.RUNNING, "u1", labels=spec.labels)
     assert restarts_of(status) == {"main": 3}
-    assert LABEL_RESTARTS not in runtime_spec(pod(), OBJECTS.get, NODE).labels
+    assert LABEL_RESTARTS not in runtime_spec(pod(), OBJECTS.get, NODE, cluster="c1").labels
 
 
 @pytest.mark.parametrize(

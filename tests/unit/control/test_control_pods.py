@@ -340,6 +340,16 @@ async def test_a_workload_that_no_pod_claims_is_removed(plant: Plant) -> None:
     assert not plant.containers.workloads
 
 
+async def test_a_workload_made_for_another_store_goes_on(plant: Plant) -> None:
+    await plant.pod("web")
+    await plant.settle()
+    await plant.stop()
+    await plant.store.delete(Key("pods", "default", "web"))
+    await plant.store.delete(Key("namespaces", "", "kube-system"))  # as in a store that was lost
+    await plant.restart()
+    assert len(plant.containers.workloads) == 1
+
+
 async def test_lost_events_are_made_up_for(plant: Plant) -> None:
     await plant.pod("web", restartPolicy="Never")
     await plant.settle()
