@@ -36,7 +36,7 @@ MEMORY: dict[str, object] = {"memory": {"guest": "64Mi"}}
     ("manifest", "words"),
     [
         pytest.param("a: [b", ["yaml"], id="malformed YAML"),
-        pytest.param('{"a": ', ["yaml"], id="malformed JSON"),
+        pytest.param('{"a": ', ["parsing"], id="malformed JSON"),
         pytest.param(
             '{"apiVersion": "v1", "kind": "Podd", "metadata": {"name": "a"}}',
             ["Podd"],
@@ -58,11 +58,6 @@ MEMORY: dict[str, object] = {"memory": {"guest": "64Mi"}}
         pytest.param(
             machine({"memory": {"guest": "lots"}}), ["memory"], id="quantity that is none"
         ),
-        pytest.param(
-            machine({"resources": {"requests": {"memory": "900Ti"}}}),
-            ["900Ti"],
-            id="more memory than the host has",
-        ),
     ],
 )
 def test_it_is_refused_by_name_and_nothing_is_made(
@@ -73,6 +68,17 @@ def test_it_is_refused_by_name_and_nothing_is_made(
     assert done.returncode != 0, said
     assert all(word.lower() in said.lower() for word in words), said
     assert daemon.get("pods,vms,vmis", "-n", namespace)["items"] == []
+
+
+def test_more_memory_than_the_host_has_is_told_as_by_a_scheduler_and_nothing_is_started(
+    daemon: Daemon, namespace: str
+) -> None:
+    manifest = machine({"resources": {"requests": {"memory": "900Ti"}}})
+    daemon.kubectl("create", "-n", namespace, "-f", "-", stdin=manifest)
+    path = "jsonpath={.status.phase} {.status.conditions[?(@.type=='PodScheduled')].message}"
+    words = ("get", "vmi", "one", "-n", namespace, "-o", path)
+    expected = "Scheduling 0/1 nodes are available: 1 Insufficient memory."
+    daemon.eventually(lambda: daemon.kubectl(*words, check=False).stdout == expected)
 
 
 def test_a_mistyped_field_is_refused_under_strict_validation(

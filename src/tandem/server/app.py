@@ -56,6 +56,7 @@ _STATUS: dict[str, Handler] = {
     "PUT": writing.update,
     "PATCH": writing.patch,
 }
+_EXTENSIONS_GROUP = "apiextensions.k8s.io"
 _STREAMS_TO_COME = ("exec", "attach", "portforward")
 
 
@@ -156,7 +157,7 @@ class Server:
         path, _, raw_query = request.raw_path.partition("?")
         segments, query = split(path), Query(raw_query)
         target = parse(segments)
-        if target is None or target.group == machines.GROUP:
+        if target is None or target.group in (machines.GROUP, _EXTENSIONS_GROUP):
             return await self._route_special(request, segments, query, target)
         kind = find_kind(self._api.registry, target)
         handler = _handler(kind, target, request.method, query)
@@ -168,7 +169,7 @@ class Server:
     async def _route_special(
         self, request: web.BaseRequest, segments: list[str], query: Query, target: Target | None
     ) -> web.StreamResponse:
-        if target is not None and target.name:
+        if target is not None and target.group == machines.GROUP and target.name:
             # The objects are those of kubevirt.io; only their verbs have a group of their own.
             parent = Target("kubevirt.io", "v1", target.resource)
             if target.version != machines.VERSION or not target.namespace:
@@ -198,6 +199,17 @@ class Server:
                 return _tagged(request, self._discovery.group(group))
             case ["apis", group, version]:
                 return _tagged(request, self._discovery.resources(group, version))
+            case ["apis", group, "v1", "customresourcedefinitions"] if group == _EXTENSIONS_GROUP:
+                # kubectl asks for these about each kind it does not know, and says what is wrong
+                # with the kind only once it has the answer.
+                return respond.document(
+                    {
+                        "kind": "CustomResourceDefinitionList",
+                        "apiVersion": "apiextensions.k8s.io/v1",
+                        "metadata": {"resourceVersion": ""},
+                        "items": [],
+                    }
+                )
             case ["apis", machines.GROUP, machines.VERSION, "version"]:
                 return respond.document(version_info(KUBEVIRT_VERSION))
             case ["apis", machines.GROUP, machines.VERSION, "healthz"]:
