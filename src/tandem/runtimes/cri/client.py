@@ -249,13 +249,11 @@ _BY_CODE: dict[grpc.StatusCode, type[TandemError]] = {
     grpc.StatusCode.RESOURCE_EXHAUSTED: TooManyRequests,
 }
 
-# containerd and CRI-O put most failures under UNKNOWN; these say more by their words.
+# containerd and CRI-O put most failures under UNKNOWN; these say more by their words. Only the whole
+# of them counts, because a registry that is away says much the same inside of others.
 _BY_WORDS: tuple[tuple[re.Pattern[str], type[TandemError]], ...] = (
-    (
-        re.compile(r"connection (error|refused)|transport is closing|server is not ready"),
-        Unavailable,
-    ),
-    (re.compile(r"context deadline exceeded"), DeadlineExceeded),
+    (re.compile(r"server is not (ready|initialized)|transport is closing"), Unavailable),
+    (re.compile(r"context deadline exceeded$"), DeadlineExceeded),
 )
 
 

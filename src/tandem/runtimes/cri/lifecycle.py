@@ -16,12 +16,21 @@ import logging
 import math
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
 
-from tandem.errors import AlreadyExists, Cause, Conflict, InvalidSpec, NotFound, TandemError
+from tandem.errors import (
+    AlreadyExists,
+    Cause,
+    Conflict,
+    DeadlineExceeded,
+    InvalidSpec,
+    NotFound,
+    TandemError,
+    Unavailable,
+)
 from tandem.runtimes.adapter import LABEL_SPEC_HASH, Phase, RuntimeStatus
 from tandem.runtimes.cri._gen import cri_pb2 as cri
 from tandem.runtimes.cri.aio import to_the_end, together
@@ -54,6 +63,7 @@ _RESERVED = re.compile(r"name .* is reserved for")
 _NOT_STARTABLE = re.compile(
     r"executable file not found|no such file or directory|permission denied|exec format error"
 )
+_REMOVE_PAUSES = (0.05, 0.1, 0.2, 0.4)  # seconds between the tries of one step of a removal
 _STOP_MARGIN = 60.0  # seconds that a stop may take beyond its grace, on a busy host
 
 
@@ -229,13 +239,10 @@ class Lifecycle:
             await self._stop_containers(sandbox, grace_seconds)
         async with self._slots:
             # Stopping a sandbox kills what still runs in it.
-            with contextlib.suppress(NotFound):
-                request = cri.StopPodSandboxRequest(pod_sandbox_id=sandbox)
-                await self._client.call(STOP_SANDBOX, request)
-            with contextlib.suppress(NotFound):
-                await self._client.call(
-                    REMOVE_SANDBOX, cri.RemovePodSandboxRequest(pod_sandbox_id=sandbox)
-                )
+            stop = cri.StopPodSandboxRequest(pod_sandbox_id=sandbox)
+            await self._insist(lambda: self._client.call(STOP_SANDBOX, stop))
+            remove = cri.RemovePodSandboxRequest(pod_sandbox_id=sandbox)
+            await self._insist(lambda: self._client.call(REMOVE_SANDBOX, remove))
         directory = log_directory(self._log_dir, status.metadata)
         await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
 
@@ -245,11 +252,33 @@ class Lifecycle:
 
         async def stop(container: str) -> None:
             request = cri.StopContainerRequest(container_id=container, timeout=seconds)
-            with contextlib.suppress(NotFound):
-                await self._client.call(STOP_CONTAINER, request, timeout=seconds + _STOP_MARGIN)
+            limit = seconds + _STOP_MARGIN
+            await self._insist(lambda: self._client.call(STOP_CONTAINER, request, timeout=limit))
 
         running = await self._pods.containers(sandbox)
         await together(stop(item.id) for item in running if item.state == cri.CONTAINER_RUNNING)
+
+    @staticmethod
+    async def _insist(step: Callable[[], Awaitable[object]]) -> None:
+        """Take a step of a removal, for which what is gone already is success.
+
+        A container that ends by itself in the moment in which it is killed makes the runtime fail
+        ("ttrpc: closed"); the next try finds it ended.
+        """
+        for pause in _REMOVE_PAUSES:
+            try:
+                await step()
+            except NotFound:
+                return
+            except (Unavailable, DeadlineExceeded):
+                raise
+            except TandemError as error:
+                _log.info("trying again: %s", error.message)
+                await asyncio.sleep(pause)
+            else:
+                return
+        with contextlib.suppress(NotFound):
+            await step()
 
     async def _remove_containers(self, containers: Sequence[str]) -> None:
         async def remove(container: str) -> None:

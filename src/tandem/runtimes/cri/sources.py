@@ -11,8 +11,8 @@ import asyncio
 import contextlib
 import random
 import secrets
-from collections.abc import Callable, Mapping
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, NamedTuple, Protocol
 
 from google.protobuf import any_pb2
 
@@ -39,13 +39,14 @@ Emit = Callable[[RuntimeEvent], None]
 
 _HELLO = "/tandem/subscribed"
 _FILTERS = (
-    'namespace==k8s.io,topic~="^/tasks/(start|exit|oom|paused|resumed)$"',
+    'namespace==k8s.io,topic~="^/tasks/(start|exit|delete|oom|paused|resumed)$"',
     'namespace==k8s.io,topic~="^/containers/(create|delete)$"',
     f'namespace==k8s.io,topic=="{_HELLO}"',
 )
 _HELLO_INTERVAL = 0.05  # seconds; a subscription is there within some milliseconds
 _HELLO_TIMEOUT = 5.0
 _GONE_TIMEOUT = 1.0  # a sandbox leaves CRI's list a millisecond after containerd's record of it
+_CATCH_UP_PAUSES = (0.1, 0.4, 1.5)  # CRI is some 40 ms behind containerd, more on a busy host
 _POLL_INTERVAL = 2.0
 
 
@@ -64,7 +65,14 @@ class Source(Protocol):
         ...
 
 
-async def members(client: CriClient, owner: str) -> dict[str, Member]:
+class Seen(NamedTuple):
+    """A container or sandbox as CRI lists it; ``state`` is CRI's of the one or the other."""
+
+    member: Member
+    state: int
+
+
+async def look(client: CriClient, owner: str) -> dict[str, Seen]:
     """Every sandbox and container of ``owner``, by the runtime's id."""
     label = {LABEL_OWNER: owner}
     sandboxes = await client.call(
@@ -75,10 +83,13 @@ async def members(client: CriClient, owner: str) -> dict[str, Member]:
         LIST_CONTAINERS,
         cri.ListContainersRequest(filter=cri.ContainerFilter(label_selector=label)),
     )
-    found = {item.id: Member(item.labels.get(LABEL_ID, ""), "") for item in sandboxes.items}
+    found = {
+        item.id: Seen(Member(item.labels.get(LABEL_ID, ""), ""), item.state)
+        for item in sandboxes.items
+    }
     for container in listed.containers:
-        id = container.labels.get(LABEL_ID, "")
-        found[container.id] = Member(id, container.metadata.name)
+        member = Member(container.labels.get(LABEL_ID, ""), container.metadata.name)
+        found[container.id] = Seen(member, container.state)
     return found
 
 
@@ -91,7 +102,7 @@ class ContainerdEvents:
         self._sightings = sightings
         self._members: dict[str, Member] = {}
         self._oom: set[str] = set()
-        self._leaving: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self, emit: Emit) -> None:
         hello = secrets.token_bytes(8)
@@ -108,9 +119,9 @@ class ContainerdEvents:
             raise Unavailable("the container runtime ended its stream of events")
         finally:
             greeting.cancel()
-            for task in self._leaving:
+            for task in self._tasks:
                 task.cancel()
-            await asyncio.gather(greeting, *self._leaving, return_exceptions=True)
+            await asyncio.gather(greeting, *self._tasks, return_exceptions=True)
 
     async def _greet(self, hello: bytes) -> None:
         """Publish until it is heard: a subscription is not acknowledged in any other way, and what
@@ -125,8 +136,33 @@ class ContainerdEvents:
     async def _resync(self, emit: Emit) -> None:
         self._sightings.clear()
         self._oom.clear()
-        self._members = await members(self._client, self._owner)
+        seen = await look(self._client, self._owner)
+        self._members = {id: item.member for id, item in seen.items()}
         emit(RuntimeEvent(EventKind.RESYNC))
+        running = {
+            id
+            for id, item in seen.items()
+            if item.member.name and item.state == cri.CONTAINER_RUNNING
+        }
+        self._spawn(self._catch_up(running, emit))
+
+    async def _catch_up(self, running: set[str], emit: Emit) -> None:
+        """Find what happened just before the subscription, which CRI's lists told a little later:
+        the end of one of ``running``, and a sandbox that was being made."""
+        with contextlib.suppress(TandemError):  # the stream breaks too then, and all begins anew
+            for pause in _CATCH_UP_PAUSES:
+                await asyncio.sleep(pause)
+                seen = await look(self._client, self._owner)
+                for id, (member, state) in seen.items():
+                    self._members.setdefault(id, member)
+                    if id in running and state != cri.CONTAINER_RUNNING:
+                        running.remove(id)
+                        emit(RuntimeEvent(EventKind.STOPPED, *member))
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _handle(self, envelope: events.Envelope, emit: Emit) -> None:
         topic, payload = envelope.topic, envelope.event.value
@@ -141,6 +177,12 @@ class ContainerdEvents:
                 emit(RuntimeEvent(EventKind.STARTED, *member))
         elif topic == "/tasks/exit":
             self._exited(types.TaskExit.FromString(payload), emit)
+        elif topic == "/tasks/delete":
+            # Follows an exit, and may be all that is heard of it by who has just subscribed.
+            deleted = types.TaskDelete.FromString(payload)
+            sighting = self._sightings.get(deleted.container_id)
+            if sighting is None or sighting.exit_code is None:
+                self._exited(deleted, emit)
         elif topic == "/tasks/oom":
             id = types.TaskOOM.FromString(payload).container_id
             if member := self._members.get(id):
@@ -173,9 +215,7 @@ class ContainerdEvents:
         if member.name:
             emit(RuntimeEvent(EventKind.STOPPED, *member))
             return
-        task = asyncio.create_task(self._gone(id, member, emit))
-        self._leaving.add(task)
-        task.add_done_callback(self._leaving.discard)
+        self._spawn(self._gone(id, member, emit))
 
     async def _gone(self, sandbox: str, member: Member, emit: Emit) -> None:
         """Tell of a deletion when CRI's status agrees, so that whoever asks then is told so."""
@@ -187,7 +227,7 @@ class ContainerdEvents:
                     await asyncio.sleep(0.005)
         emit(RuntimeEvent(EventKind.DELETED, *member))
 
-    def _exited(self, event: types.TaskExit, emit: Emit) -> None:
+    def _exited(self, event: types.TaskExit | types.TaskDelete, emit: Emit) -> None:
         id = event.container_id
         member = self._members.get(id)
         if member is None or event.id not in ("", id):
@@ -236,7 +276,8 @@ class CriEvents:
         there."""
         for pause in (0.05, 1.0):
             await asyncio.sleep(pause)
-            known.update(await members(self._client, self._owner))
+            seen = await look(self._client, self._owner)
+            known.update({id: item.member for id, item in seen.items()})
             emit(RuntimeEvent(EventKind.RESYNC))
 
     def _handle(
@@ -266,14 +307,14 @@ class Polling:
         self._interval = interval
 
     async def run(self, emit: Emit) -> None:
-        seen = await self._look()
+        seen = await look(self._client, self._owner)
         emit(RuntimeEvent(EventKind.RESYNC))
         while True:
             # Not all at the same moment, where several look.
             await asyncio.sleep(self._interval * random.uniform(0.8, 1.2))
-            now = await self._look()
+            now = await look(self._client, self._owner)
             for id, (member, state) in now.items():
-                if id not in seen or seen[id][1] != state:
+                if id not in seen or seen[id].state != state:
                     emit(RuntimeEvent(self._kind(member, state), *member))
             for id, (member, _) in seen.items():
                 if id not in now:
@@ -288,22 +329,3 @@ class Polling:
         if state == cri.CONTAINER_RUNNING:
             return EventKind.STARTED
         return EventKind.CREATED if state == cri.CONTAINER_CREATED else EventKind.STOPPED
-
-    async def _look(self) -> dict[str, tuple[Member, int]]:
-        label = {LABEL_OWNER: self._owner}
-        sandbox_filter = cri.PodSandboxFilter(label_selector=label)
-        sandboxes = await self._client.call(
-            LIST_SANDBOXES, cri.ListPodSandboxRequest(filter=sandbox_filter)
-        )
-        container_filter = cri.ContainerFilter(label_selector=label)
-        listed = await self._client.call(
-            LIST_CONTAINERS, cri.ListContainersRequest(filter=container_filter)
-        )
-        found: dict[str, tuple[Member, int]] = {
-            item.id: (Member(item.labels.get(LABEL_ID, ""), ""), item.state)
-            for item in sandboxes.items
-        }
-        for container in listed.containers:
-            member = Member(container.labels.get(LABEL_ID, ""), container.metadata.name)
-            found[container.id] = (member, container.state)
-        return found

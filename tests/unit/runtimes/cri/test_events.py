@@ -147,6 +147,30 @@ async def test_what_was_heard_is_kept_until_it_is_gone(tmp_path: Path) -> None:
             assert hub.sightings == {}
 
 
+async def test_an_end_shortly_before_the_subscription_is_told(tmp_path: Path) -> None:
+    runtime = Containerd()
+    async with serving(runtime, tmp_path / "s") as client:
+        hub = EventHub(client, "tandem")
+        async with aclosing(hub.listen()) as stream:
+            await take(stream, 1)
+            runtime.containers[0].state = cri.CONTAINER_EXITED  # CRI catches up, silently
+            assert await take(stream, 1) == [RuntimeEvent(EventKind.STOPPED, "x", "web")]
+
+
+async def test_the_end_of_a_task_tells_an_exit_that_was_missed(tmp_path: Path) -> None:
+    runtime = Containerd()
+    async with serving(runtime, tmp_path / "s") as client:
+        hub = EventHub(client, "tandem")
+        async with aclosing(hub.listen()) as stream:
+            await take(stream, 1)
+            runtime.tell("/tasks/delete", types.TaskDelete(container_id="c", exit_status=4))
+            assert await take(stream, 1) == [RuntimeEvent(EventKind.STOPPED, "x", "web")]
+            assert hub.sightings["c"].exit_code == 4
+            runtime.tell("/tasks/delete", types.TaskDelete(container_id="c", exit_status=4))
+            runtime.tell("/tasks/paused", types.TaskPaused(container_id="c"))
+            assert await take(stream, 1) == [RuntimeEvent(EventKind.PAUSED, "x", "web")]
+
+
 async def test_a_broken_stream_is_taken_up_again_for_all_listeners(tmp_path: Path) -> None:
     runtime = Containerd()
     async with serving(runtime, tmp_path / "s") as client:

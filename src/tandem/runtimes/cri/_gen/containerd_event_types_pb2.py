@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n5tandem/runtimes/cri/_gen/containerd_event_types.proto\x12\x11\x63ontainerd.events\x1a\x1fgoogle/protobuf/timestamp.proto\".\n\tTaskStart\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12\x0b\n\x03pid\x18\x02 \x01(\r\"}\n\x08TaskExit\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\x12\x0b\n\x03pid\x18\x03 \x01(\r\x12\x13\n\x0b\x65xit_status\x18\x04 \x01(\r\x12-\n\texited_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x1f\n\x07TaskOOM\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\"\"\n\nTaskPaused\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\"#\n\x0bTaskResumed\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\",\n\x0f\x43ontainerCreate\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05image\x18\x02 \x01(\t\"\x1d\n\x0f\x43ontainerDelete\x12\n\n\x02id\x18\x01 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n5tandem/runtimes/cri/_gen/containerd_event_types.proto\x12\x11\x63ontainerd.events\x1a\x1fgoogle/protobuf/timestamp.proto\".\n\tTaskStart\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12\x0b\n\x03pid\x18\x02 \x01(\r\"}\n\x08TaskExit\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\x12\x0b\n\x03pid\x18\x03 \x01(\r\x12\x13\n\x0b\x65xit_status\x18\x04 \x01(\r\x12-\n\texited_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x7f\n\nTaskDelete\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12\x0b\n\x03pid\x18\x02 \x01(\r\x12\x13\n\x0b\x65xit_status\x18\x03 \x01(\r\x12-\n\texited_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\n\n\x02id\x18\x05 \x01(\t\"\x1f\n\x07TaskOOM\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\"\"\n\nTaskPaused\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\"#\n\x0bTaskResumed\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\",\n\x0f\x43ontainerCreate\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05image\x18\x02 \x01(\t\"\x1d\n\x0f\x43ontainerDelete\x12\n\n\x02id\x18\x01 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,14 +36,16 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TASKSTART']._serialized_end=155
   _globals['_TASKEXIT']._serialized_start=157
   _globals['_TASKEXIT']._serialized_end=282
-  _globals['_TASKOOM']._serialized_start=284
-  _globals['_TASKOOM']._serialized_end=315
-  _globals['_TASKPAUSED']._serialized_start=317
-  _globals['_TASKPAUSED']._serialized_end=351
-  _globals['_TASKRESUMED']._serialized_start=353
-  _globals['_TASKRESUMED']._serialized_end=388
-  _globals['_CONTAINERCREATE']._serialized_start=390
-  _globals['_CONTAINERCREATE']._serialized_end=434
-  _globals['_CONTAINERDELETE']._serialized_start=436
-  _globals['_CONTAINERDELETE']._serialized_end=465
+  _globals['_TASKDELETE']._serialized_start=284
+  _globals['_TASKDELETE']._serialized_end=411
+  _globals['_TASKOOM']._serialized_start=413
+  _globals['_TASKOOM']._serialized_end=444
+  _globals['_TASKPAUSED']._serialized_start=446
+  _globals['_TASKPAUSED']._serialized_end=480
+  _globals['_TASKRESUMED']._serialized_start=482
+  _globals['_TASKRESUMED']._serialized_end=517
+  _globals['_CONTAINERCREATE']._serialized_start=519
+  _globals['_CONTAINERCREATE']._serialized_end=563
+  _globals['_CONTAINERDELETE']._serialized_start=565
+  _globals['_CONTAINERDELETE']._serialized_end=594
 # @@protoc_insertion_point(module_scope)
