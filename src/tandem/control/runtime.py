@@ -49,6 +49,8 @@ class Runtime:
         self._deletes = asyncio.Semaphore(DELETES_AT_ONCE)
         self._listed: dict[str, RuntimeStatus] = {}
         self._following = False
+        self.found: frozenset[str] | None = None
+        """The ids of all workloads as the loops began; None: the runtime did not say in time."""
 
     # -- calls -------------------------------------------------------------------------------
 

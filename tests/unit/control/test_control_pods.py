@@ -359,3 +359,19 @@ async def test_lost_events_are_made_up_for(plant: Plant) -> None:
     plant.containers.drop_events()
     await plant.settle()
     assert plant.phase("pods", "web") == "Succeeded"
+
+
+async def test_a_daemon_starts_while_its_runtimes_are_away(plant: Plant) -> None:
+    await plant.pod("web")
+    await plant.settle()
+    plant.containers.available = plant.machines.available = False
+    await plant.restart()
+    await plant.pod("new")
+    await asyncio.sleep(1)
+    assert plant.phase("pods", "new") == "Pending"
+    assert plant.condition("pods", "new", "Ready")["reason"] == "RuntimeUnavailable"
+    plant.containers.available = plant.machines.available = True
+    await asyncio.sleep(1)
+    await plant.settle()
+    assert plant.phase("pods", "new") == "Running"
+    assert plant.container("web")["restartCount"] == 0
