@@ -10,7 +10,7 @@ from collections.abc import Collection
 from typing import Any
 
 from tandem.errors import Conflict
-from tandem.runtimes.libvirt import faults
+from tandem.runtimes.libvirt import faults, groups
 from tandem.runtimes.libvirt.definition import LIFE_NS, Record, life_xml, parse, read
 from tandem.runtimes.libvirt.states import Paused, State
 
@@ -138,6 +138,13 @@ def force_off_and_undefine(native: Any, uuid: str) -> None:
     except libvirt.libvirtError as error:
         if error.get_error_code() not in (faults.OPERATION_INVALID, faults.NO_DOMAIN):
             raise  # else it ended this moment
+    _undefine(domain)
+    groups.remove(domain.name())
+
+
+def _undefine(domain: Any) -> None:
+    import libvirt
+
     for flags in _UNDEFINE_FLAGS:
         try:
             domain.undefineFlags(flags)
