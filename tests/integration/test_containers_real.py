@@ -16,7 +16,7 @@ import pytest
 
 from tandem.errors import Conflict, ImagePullError, InvalidSpec, NotFound, Unavailable
 from tandem.runtimes.adapter import EventKind, Phase, RuntimeSpec, RuntimeStatus
-from tandem.runtimes.capabilities import Containers, ImageFiles, LogOptions, Logs
+from tandem.runtimes.capabilities import LogOptions
 from tandem.runtimes.cri._gen import cri_pb2 as cri
 from tandem.runtimes.cri.adapter import ContainerAdapter
 from tandem.runtimes.cri.client import CREATE_CONTAINER, RUN_SANDBOX
@@ -28,6 +28,10 @@ pytestmark = pytest.mark.containerd
 
 FOREVER = "trap 'exit 0' TERM; sleep 1000 & wait"
 PATIENCE = 20.0
+
+# containerd 1.6 may lose the last of what a container says when it says more than 32 KiB at once and
+# ends at that moment.
+LINGER = "sleep 0.3"
 
 
 @pytest.fixture
@@ -86,12 +90,6 @@ async def run(adapter: ContainerAdapter, script: str, **fields: Any) -> bytes:
 
 
 # What a container is given --------------------------------------------------------------------------
-
-
-def test_the_adapter_has_the_capabilities_it_names() -> None:
-    assert issubclass(ContainerAdapter, Containers)
-    assert issubclass(ContainerAdapter, Logs)
-    assert issubclass(ContainerAdapter, ImageFiles)
 
 
 async def test_containers_of_a_pod_share_their_address(adapter: ContainerAdapter) -> None:
@@ -313,7 +311,7 @@ async def test_a_followed_log_comes_as_it_is_written_and_ends_with_the_container
 
 
 async def test_a_log_can_be_cut_from_all_sides(adapter: ContainerAdapter) -> None:
-    await adapter.create(pod("long", container("seq 20000")))
+    await adapter.create(pod("long", container(f"seq 20000; {LINGER}")))
     await ended(adapter, "long")
     assert len((await output(adapter, "long")).splitlines()) == 20000
     assert await output(adapter, "long", tail_lines=2) == b"19999\n20000\n"
@@ -327,7 +325,9 @@ async def test_a_log_can_be_cut_from_all_sides(adapter: ContainerAdapter) -> Non
 
 
 async def test_a_line_longer_than_a_record_is_one_line(adapter: ContainerAdapter) -> None:
-    await adapter.create(pod("wide", container("yes | head -c 100000 | tr -d '\\n'; echo")))
+    await adapter.create(
+        pod("wide", container(f"yes | head -c 100000 | tr -d '\\n'; echo; {LINGER}"))
+    )
     await ended(adapter, "wide")
     said = await output(adapter, "wide", timestamps=True)
     assert said.count(b"\n") == 1

@@ -14,18 +14,16 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 
-_MODIFY, _CLOSE_WRITE, _MOVED_FROM, _MOVED_TO = 0x02, 0x08, 0x40, 0x80
+_MODIFY, _MOVED_FROM, _MOVED_TO = 0x02, 0x40, 0x80
 _CREATE, _DELETE, _DELETE_SELF, _MOVE_SELF = 0x100, 0x200, 0x400, 0x800
-_MASK = (
-    _MODIFY | _CLOSE_WRITE | _MOVED_FROM | _MOVED_TO | _CREATE | _DELETE | _DELETE_SELF | _MOVE_SELF
-)
+_MASK = _MODIFY | _MOVED_FROM | _MOVED_TO | _CREATE | _DELETE | _DELETE_SELF | _MOVE_SELF
 _HEADER = struct.Struct("iIII")  # watch, mask, cookie, length of the name that follows
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class FolderWatcher:
-    """Sets events when something in a folder is written, closed, made, moved or removed."""
+    """Sets events when something in a folder is written, made, moved or removed."""
 
     def __init__(self) -> None:
         self._descriptor: int | None = None

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import os
-import signal
-from collections.abc import AsyncGenerator, Coroutine, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from tandem.errors import NotFound, TandemError
 from tandem.runtimes.adapter import EventKind
@@ -27,8 +25,8 @@ from tandem.runtimes.cri.status import attempt_order
 
 _CHUNK = 256 * 1024
 _TAIL_BLOCK = 64 * 1024
-_SETTLE = 10.0  # seconds; containerd says EXITED some 40 ms after the event
-_LAST_WRITES = 5.0  # seconds without one, while the file is open, after which none is expected
+# Seconds. The runtime says EXITED when it has written all, some 40 ms after the event.
+_SETTLE = 10.0
 _LOOK_INTERVAL = 1.0  # seconds, where the kernel has no watch left to give
 
 
@@ -47,18 +45,14 @@ class LogReader:
         wanted = await self._attempt(id, container, previous=options.previous)
         file = LogFile(Path(wanted.log_path))
         formatter = Formatter(options)
-        changed, ended = asyncio.Event(), asyncio.Event()
-        if over := wanted.state == cri.CONTAINER_EXITED:
-            ended.set()
         try:
             await asyncio.to_thread(file.seek_lines, options.tail_lines)
-            if not (options.follow or over):
-                async for output in _rest(file, formatter):
+            if options.follow and not options.previous:
+                name = wanted.metadata.name
+                async for output in self._follow(id, name, wanted.id, file, formatter):
                     yield output
-                return
-            ending = self._await_end(id, wanted.metadata.name, wanted.id, ended, changed)
-            async with _beside(ending):
-                async for output in self._to_the_end(file, formatter, ended, changed):
+            else:
+                async for output in _rest(file, formatter):
                     yield output
         finally:
             file.close()
@@ -79,27 +73,24 @@ class LogReader:
             raise NotFound(f"container {container!r} in Pod {id!r} not found")
         return status
 
-    async def _to_the_end(
-        self, file: LogFile, formatter: Formatter, ended: asyncio.Event, changed: asyncio.Event
+    async def _follow(
+        self, id: str, name: str, container: str, file: LogFile, formatter: Formatter
     ) -> AsyncGenerator[bytes, None]:
-        """What is there and what comes, until the container has ended and all of it is written.
-
-        The runtime says that a container has ended while it still writes what that one said.
-        """
-        with self._watching(file.path.parent, changed):
-            while not formatter.finished:
-                changed.clear()
-                over = ended.is_set()
-                last = over and not await asyncio.to_thread(file.is_being_written)
-                async for output in _rest(file, formatter):
-                    yield output
-                if last:
-                    return
-                try:
-                    async with asyncio.timeout(_LAST_WRITES if over else None):
-                        await changed.wait()
-                except TimeoutError:
-                    return
+        changed, ended = asyncio.Event(), asyncio.Event()
+        ending = asyncio.create_task(self._await_end(id, name, container, ended, changed))
+        try:
+            with self._watching(file.path.parent, changed):
+                while not formatter.finished:
+                    changed.clear()
+                    last = ended.is_set()  # before the file is read: all is written by then
+                    async for output in _rest(file, formatter):
+                        yield output
+                    if last:
+                        return
+                    await changed.wait()
+        finally:
+            ending.cancel()
+            await asyncio.gather(ending, return_exceptions=True)
 
     @contextlib.contextmanager
     def _watching(self, folder: Path, changed: asyncio.Event) -> Iterator[None]:
@@ -119,8 +110,6 @@ class LogReader:
         self, id: str, name: str, container: str, ended: asyncio.Event, changed: asyncio.Event
     ) -> None:
         """Set both events when ``container`` has ended, or nobody can tell any more."""
-        if ended.is_set():
-            return
         async with contextlib.aclosing(self._hub.listen()) as stream:
             async for event in stream:
                 ours = event.id == id and event.container in ("", name)
@@ -192,23 +181,6 @@ class LogFile:
         self.close()
         return (self._file.read(_CHUNK) if self._open() and self._file else b""), True
 
-    def is_being_written(self) -> bool:
-        """Whether somebody has the file open for writing. False where that cannot be told."""
-        if self._file is None:
-            return False
-        descriptor = self._file.fileno()
-        try:
-            # A writer who comes while the lease is held is announced by a signal: one that is
-            # ignored by default, in place of SIGIO, which would end this process.
-            fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
-            fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
-        except BlockingIOError:
-            return True
-        except OSError:  # a file system without leases
-            return False
-        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
-        return False
-
     def close(self) -> None:
         if self._file is not None:
             self._file.close()
@@ -230,17 +202,6 @@ class LogFile:
             return False  # rotated away, and the next one is not there yet
         here = os.fstat(self._file.fileno())
         return there.st_ino != here.st_ino or there.st_size < self._file.tell()
-
-
-@contextlib.asynccontextmanager
-async def _beside(work: Coroutine[Any, Any, None]) -> AsyncGenerator[None, None]:
-    """Do ``work`` while the block runs, and no longer."""
-    task = asyncio.create_task(work)
-    try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
 
 
 async def _rest(file: LogFile, formatter: Formatter) -> AsyncGenerator[bytes, None]:

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from tandem.runtimes import capabilities
 from tandem.runtimes.cri._gen import cri_pb2 as cri
-from tandem.runtimes.cri.adapter import describe_runtime
+from tandem.runtimes.cri.adapter import ContainerAdapter, describe_runtime
 from tandem.runtimes.cri.hostfacts import read_host_facts
 from tandem.runtimes.cri.reader import Faults, Reader
 from tandem.runtimes.cri.resources import Resources, quality_of_service
@@ -113,3 +114,5 @@ def test_files_out_of_images_need_containerd(name: str, has: bool) -> None:
     assert found.healthy
     assert ("ImageFiles" in found.capabilities) is has
     assert {"Logs", "Containers"} <= found.capabilities
+    for name in found.capabilities:
+        assert issubclass(ContainerAdapter, getattr(capabilities, name))

@@ -76,18 +76,6 @@ def test_a_file_that_was_emptied_is_read_from_its_beginning(path: Path) -> None:
     file.close()
 
 
-def test_a_writer_is_seen_until_the_file_is_closed(path: Path) -> None:
-    file = LogFile(path)
-    assert not file.is_being_written()
-    with path.open("ab") as writer:
-        writer.write(lines(1, 1))
-        writer.flush()
-        file.read()
-        assert file.is_being_written()
-    assert not file.is_being_written()
-    file.close()
-
-
 async def test_a_change_wakes_everybody_who_waits_for_the_folder(path: Path) -> None:
     watcher = FolderWatcher()
     one, two, other = asyncio.Event(), asyncio.Event(), asyncio.Event()
