@@ -159,8 +159,10 @@ class Instances:
             await self._write(item, "Scheduling", problem=problem)
             self._recorder.warning(vmi, "FailedScheduling", message)
             return None
-        observed = await self._runtime.observe(item.uid)
         starting = phase_of(vmi) in STARTING
+        # Nothing is started before the phase is Scheduled: a new instance need not be asked for.
+        fresh = phase_of(vmi) in ("", "Pending")
+        observed = None if fresh else await self._runtime.observe(item.uid)
         if observed is not None and starting and observed.phase is Phase.STOPPED:
             # Defined and never started: a daemon died in between. It is begun anew.
             await self._runtime.delete(item.uid, grace_seconds=0)

@@ -169,7 +169,8 @@ class Pods:
         if left is not None and left <= 0:
             await self._exceeded(item, pod)
             return None
-        observed = await self._runtime.observe(item.uid)
+        # Nothing is started for a Pod before its node is written: a new one need not be asked for.
+        observed = await self._runtime.observe(item.uid) if assigned else None
         if observed is not None and self._outdated(pod, observed):
             self._events.killing(pod, "definition changed, will be restarted")
             await self._runtime.delete(item.uid, grace_seconds=grace_left(pod))

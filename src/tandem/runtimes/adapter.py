@@ -57,8 +57,9 @@ class RuntimeSpec:
 
     ``id``: the caller's name for it, unique per adapter and owner: 1 to 63 characters of
     ``[A-Za-z0-9._-]`` that start and end with a letter or digit.
-    ``container_spec``: a ``v1`` PodSpec document (``{"containers": [...], ...}``) whose values are all
-    literal, or, as a shorthand, one container (``{"image": ..., "command": [...]}``).
+    ``container_spec``: a ``v1`` PodSpec document (``{"containers": [...], ...}``) in which nothing is
+    left to look up, or, as a shorthand, one container (``{"image": ..., "command": [...]}``). The
+    adapter expands ``$(NAME)`` in ``env``, ``command`` and ``args``, as Kubernetes does.
     ``vm_xml``: libvirt domain XML.
     ``labels``: kept in the runtime beside our own, and returned in the status.
 
