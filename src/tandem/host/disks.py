@@ -4,10 +4,8 @@ One directory for each machine, ``machines/<uid>/`` under the data directory, ap
 rename and goes as a whole; a preparation that fails or is cancelled leaves nothing. Nothing big is
 copied per machine:
 
-- A disk image is hard-linked from where the container runtime keeps it, and read-only to every
-  machine, which writes to a qcow2 overlay of its own. Where a link is not possible (another file
-  system, or a mode that QEMU's user could not read) one copy in ``images/`` serves all machines, who
-  link to it; a copy to which nobody links any more is removed.
+- A disk image stays where the container runtime keeps it, or is copied once for all machines (see
+  :mod:`tandem.host.imagecopies`). It is read-only to every machine, which writes to a qcow2 overlay.
 - Kernels and initial ramdisks always are such copies: libvirt gives the files it boots from to
   QEMU's user, which must not happen to the container runtime's own.
 
@@ -19,8 +17,6 @@ changes the owner at start and back at the end).
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import hashlib
 import json
 import os
 import re
@@ -35,16 +31,13 @@ from weakref import WeakValueDictionary
 from tandem.api.quantity import to_bytes
 from tandem.errors import Cause, InvalidSpec, TandemError, Unavailable, Unsupported
 from tandem.host import cloudinit, iso9660, qcow2
-from tandem.host.run import blocking, run
-
-COPY_SECONDS = 600.0
-"""How long copying one image may take; a link, the usual case, takes no time."""
+from tandem.host.imagecopies import KEEP_UNUSED_SECONDS, FoundFile, ImageCopies
+from tandem.host.run import blocking
 
 _RECORD = "files.json"  # in each machine's directory: what is in it
 _RECORD_VERSION = 1
 _ALIGNMENT = 1 << 20  # an empty disk has whole MiB, as in KubeVirt
 _PASS_THROUGH = 0o711
-_READ_BY_ALL = 0o644
 
 # Names that become file names: no separators, no leading dot, short.
 _UID = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
@@ -70,16 +63,6 @@ class MachineFiles:
     initrd: Path | None = None
 
 
-class FoundFile(Protocol):
-    """A file of an image where the container runtime keeps it, and the image's digest."""
-
-    @property
-    def digest(self) -> str: ...
-
-    @property
-    def path(self) -> Path: ...
-
-
 class ImageFile(Protocol):
     """Finds a file in an image, pulling it as ``pull_policy`` says; see the capability ImageFiles."""
 
@@ -96,12 +79,18 @@ class MachineDisks:
     """The files of all machines under one data directory.
 
     ``root`` is that directory; ``image_file`` finds files in images, ``None`` where no container
-    runtime can (volumes that need it are then refused).
+    runtime can (volumes that need it are then refused); ``keep_unused`` is for how many seconds.
     """
 
-    def __init__(self, root: Path, image_file: ImageFile | None = None) -> None:
+    def __init__(
+        self,
+        root: Path,
+        image_file: ImageFile | None = None,
+        *,
+        keep_unused: float = KEEP_UNUSED_SECONDS,
+    ) -> None:
         self._machines = root / "machines"
-        self._images = root / "images"
+        self._copies = ImageCopies(root / "images", keep_unused=keep_unused)
         self._image_file = image_file
         self._busy: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
@@ -126,7 +115,7 @@ class MachineDisks:
                 await blocking(_complete, work, target, files)
             except BaseException:
                 # Whoever cancels waits for this too, so that nothing is left when they are told.
-                await asyncio.shield(blocking(self._remove, [work.name, uid]))
+                await asyncio.shield(self._take_away([work.name, uid]))
                 raise
             return files
 
@@ -134,7 +123,7 @@ class MachineDisks:
         """Take away all files of the machine. One that has none is success."""
         _check_name(_UID, uid, "metadata.uid")
         async with self._lock(uid):
-            await blocking(self._remove, [uid])
+            await self._take_away([uid])
 
     async def sweep(self, keep: Collection[str]) -> list[str]:
         """Take away the files of every machine whose UID is not in ``keep``, and what interrupted
@@ -154,38 +143,16 @@ class MachineDisks:
             raise InvalidSpec(f"{where}: {message}", causes=[Cause(where, message)])
         return found
 
-    async def share(self, found: FoundFile, target: Path) -> None:
-        """Link ``target`` to the image's own file where everybody can read that, else to a copy."""
-        if await blocking(_try_link, found.path, target):
-            return
-        await self.share_copy(found, target)
+    async def link(self, found: FoundFile, target: Path, *, may_change: bool = False) -> None:
+        """Give a machine the file as ``target``; ``may_change`` when its owner may be changed."""
+        if may_change:
+            await self._copies.link_copy(found, target)
+        else:
+            await self._copies.link(found, target)
 
-    async def share_copy(self, found: FoundFile, target: Path) -> None:
-        """Link ``target`` to our one copy of the image's file."""
-        name = hashlib.sha256(f"{found.digest}\0{found.path.name}".encode()).hexdigest()
-        async with self._lock(name):
-            copy = self._images / name
-            if not await blocking(copy.exists):
-                await self._copy(found.path, copy)
-            try:
-                await blocking(os.link, copy, target)
-            except FileNotFoundError:  # a removal took it, seeing no link, before the lock was held
-                await self._copy(found.path, copy)
-                await blocking(os.link, copy, target)
-
-    async def _copy(self, source: Path, copy: Path) -> None:
-        partial = copy.with_suffix(".part")
-        try:
-            await run(
-                "cp", "--reflink=auto", "--sparse=always", "--", source, partial,
-                timeout=COPY_SECONDS,
-            )  # fmt: skip
-            await blocking(partial.chmod, _READ_BY_ALL)
-            await blocking(partial.rename, copy)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                partial.unlink(missing_ok=True)
-            raise
+    async def _take_away(self, names: Iterable[str]) -> None:
+        await blocking(self._remove, names)
+        await self._copies.prune()
 
     def _lock(self, name: str) -> asyncio.Lock:
         return self._busy.setdefault(name, asyncio.Lock())
@@ -194,7 +161,7 @@ class MachineDisks:
 
     def _begin(self, work: Path) -> None:
         try:
-            for directory in (self._machines, self._images):
+            for directory in (self._machines, self._copies.folder):
                 directory.mkdir(parents=True, exist_ok=True)
                 directory.chmod(_PASS_THROUGH)
             shutil.rmtree(work, ignore_errors=True)  # of a preparation that was killed
@@ -208,21 +175,15 @@ class MachineDisks:
             shutil.rmtree(self._machines / uid, ignore_errors=True)
             if (self._machines / uid).exists():
                 raise TandemError(f"cannot remove {self._machines / uid}")
-        with contextlib.suppress(FileNotFoundError):
-            for copy in self._images.iterdir():
-                # One link is our own: no machine uses it. A copy in the making is locked by name.
-                if copy.name not in self._busy and copy.suffix != ".part" and _links(copy) == 1:
-                    copy.unlink(missing_ok=True)
 
     def _sweep(self, keep: Collection[str]) -> list[str]:
         try:
             found = [entry.name for entry in self._machines.iterdir()]
         except FileNotFoundError:
             return []
-        for partial in self._images.glob("*.part"):
-            partial.unlink(missing_ok=True)
         stale = [name for name in found if name not in keep]
         self._remove(stale)
+        self._copies.remove_unused(0, partial=True)
         return [name for name in stale if not name.startswith(".")]
 
 
@@ -281,7 +242,7 @@ class _Plan:
                 f"{where}: {error.message}", causes=[Cause(where, error.message)]
             ) from error
         base = f"{name}.{info.format}"
-        await self._disks.share(found, self._work / base)
+        await self._disks.link(found, self._work / base)
         overlay = f"{name}.overlay.qcow2"
         await blocking(qcow2.create, self._work / overlay, info.size, backing=(base, info.format))
         return DiskFile(self._target / overlay, "qcow2", self._target / base, info.format)
@@ -327,7 +288,7 @@ class _Plan:
         where = f"spec.domain.firmware.kernelBoot.container.{key}"
         policy = container.get("imagePullPolicy") or "IfNotPresent"
         found = await self._disks.find(str(container["image"]), str(path), policy, where)
-        await self._disks.share_copy(found, self._work / file)
+        await self._disks.link(found, self._work / file, may_change=True)
         return self._target / file
 
 
@@ -339,20 +300,6 @@ def _check_name(rule: re.Pattern[str], name: str, where: str) -> None:
 
 def _is_regular(path: Path) -> bool:
     return stat.S_ISREG(path.lstat().st_mode)
-
-
-def _links(path: Path) -> int:
-    return path.stat().st_nlink
-
-
-def _try_link(source: Path, target: Path) -> bool:
-    if not source.lstat().st_mode & stat.S_IROTH:
-        return False
-    try:
-        os.link(source, target, follow_symlinks=False)
-    except OSError:  # another file system, or one without links
-        return False
-    return True
 
 
 def _write_private(path: Path, content: bytes) -> None:

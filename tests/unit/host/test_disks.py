@@ -58,7 +58,7 @@ def data(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def disks(data: Path, images: Images) -> MachineDisks:
-    return MachineDisks(data, images)
+    return MachineDisks(data, images, keep_unused=0)
 
 
 def _vmi(*volumes: Mapping[str, Any], **domain: Any) -> dict[str, Any]:
@@ -242,6 +242,22 @@ async def test_a_cancellation_at_any_time_leaves_all_or_nothing(
         else:
             await disks.remove("u1")
     assert _all_files(data) == []
+
+
+async def test_a_copy_waits_for_the_next_machine_for_a_while(data: Path, images: Images) -> None:
+    images.add("boot")
+    disks = MachineDisks(data, images, keep_unused=0.05)
+    first = (await disks.prepare("u1", _vmi(firmware=_KERNEL))).kernel
+    assert first is not None
+    inode = first.stat().st_ino
+    await disks.remove("u1")
+    second = (await disks.prepare("u2", _vmi(firmware=_KERNEL))).kernel
+    assert second is not None
+    assert second.stat().st_ino == inode
+    await disks.remove("u2")
+    async with asyncio.timeout(5):
+        while _all_files(data):  # noqa: ASYNC110 - a timer takes it
+            await asyncio.sleep(0.01)
 
 
 async def test_removing_what_is_not_there_succeeds(disks: MachineDisks) -> None:
