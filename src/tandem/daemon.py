@@ -65,6 +65,9 @@ async def _serve(settings: Settings) -> None:
         # What is there now stays until the end: the collector need not look at it ever again.
         gc.collect()
         gc.freeze()
+        # By default it looks at all objects so often that, with 10,000 of them, half of the work per
+        # change is the collector's (measured: 1.5 ms a Pod against 0.6 ms). Cycles are rare here.
+        gc.set_threshold(20_000, 20, 50)
         notify(f"READY=1\nSTATUS=serving {daemon.url}")
         await daemon.until(stop)
         notify("STOPPING=1")

@@ -92,7 +92,7 @@ def test_apply_changes_what_it_may_and_says_what_it_may_not(k: Client) -> None:
 def test_containers_of_a_pod_share_its_network_and_get_their_environment(k: Client) -> None:
     server = container("server", "exec httpd -f -p 8080 -h /www")
     script = (
-        "until wget -q -O - http://127.0.0.1:8080/; do sleep 0.1; done;"
+        "until wget -q -O - http://127.0.0.1:8080/ 2>/dev/null; do sleep 0.1; done;"
         "echo $GREETING $(cat /proc/sys/kernel/hostname); exec sleep 600"
     )
     client = container("client", script, env=[{"name": "GREETING", "value": "hi $$ $(NOT)"}])
