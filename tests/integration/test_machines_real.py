@@ -301,7 +301,9 @@ def _pid_of(name: str) -> int:
 
 
 def _libvirtd_pid() -> int:
-    (pid,) = (status.keeper_pid for status in world.services().status() if status.name == "libvirtd")
+    (pid,) = (
+        status.keeper_pid for status in world.services().status() if status.name == "libvirtd"
+    )
     return pid
 
 
