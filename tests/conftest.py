@@ -6,6 +6,7 @@ must leave the runtimes as it found them.
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +15,10 @@ import pytest
 
 from tests import world
 from tests.daemon import Daemon
+
+# looptime asks for the current event loop in tests that have none. With none set, asyncio makes one,
+# which nobody closes once the code under test calls asyncio.run(); told so, it makes none.
+asyncio.set_event_loop(None)
 
 _MARK_OF_FIXTURE = {
     "containerd": "containerd",

@@ -177,7 +177,8 @@ class Lifecycle:
         configs: Sequence[cri.ContainerConfig],
     ) -> None:
         """Make containers and start them, once all are made: nothing of a Pod runs before the last
-        of it was found to be possible. Leaves none of them behind when it fails."""
+        of it was found to be possible. They are made at once and started in order, as a kubelet
+        starts them. Leaves none of them behind when it fails."""
         made: list[str] = []
 
         async def make(config: cri.ContainerConfig) -> str:
@@ -190,7 +191,8 @@ class Lifecycle:
 
         try:
             ids = await together(make(config) for config in configs)
-            await together(self._start(id, plan) for id, plan in zip(ids, plans, strict=True))
+            for id, plan in zip(ids, plans, strict=True):
+                await self._start(id, plan)
         except BaseException:
             await to_the_end(self._remove_containers(made))
             raise
