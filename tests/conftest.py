@@ -1,7 +1,7 @@
 """What every test may ask for: the real runtimes, the images in them, kubectl, a daemon.
 
-A test that takes one of these is marked for it, runs in one worker with the others of its kind, and
-must leave the runtimes as it found them.
+A test that takes one of these is marked for it and must leave the runtimes as it found them, which is
+checked, so that no two of them may run at once (see ``scripts/test``).
 """
 
 from __future__ import annotations
@@ -30,14 +30,11 @@ _MARK_OF_FIXTURE = {
 _REAL = set(_MARK_OF_FIXTURE.values())
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        for fixture in getattr(item, "fixturenames", ()):
-            if mark := _MARK_OF_FIXTURE.get(fixture):
-                item.add_marker(mark)
-        if _REAL & {mark.name for mark in item.iter_markers()}:
-            item.add_marker(pytest.mark.xdist_group("real"))
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark what needs the real runtimes."""
+    for fixture in getattr(item, "fixturenames", ()):
+        if mark := _MARK_OF_FIXTURE.get(fixture):
+            item.add_marker(mark)
 
 
 @pytest.fixture(autouse=True)
