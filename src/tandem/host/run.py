@@ -21,6 +21,8 @@ from tandem.errors import DeadlineExceeded, TandemError, Unavailable
 DEFAULT_TIMEOUT_SECONDS = 30.0
 MAX_OUTPUT_BYTES = 1 << 20  # no program here says more; one that does has gone wrong
 
+_CHUNK = 1 << 16
+_END_SECONDS = 5.0
 _MESSAGE_BYTES = 2000  # how much of what a failed program said goes into the error
 
 
@@ -120,7 +122,7 @@ async def run(
         raise DeadlineExceeded(f"{name} did not finish within {timeout:g} s") from error
     finally:
         if process.returncode is None:
-            await asyncio.shield(_kill(process))
+            await asyncio.shield(_end(process))
     if accept is not None and finished.returncode not in accept:
         how = (
             f"with status {finished.returncode}"
@@ -144,22 +146,35 @@ async def _communicate(process: asyncio.subprocess.Process, name: str, input: by
 
     async def collect(stream: asyncio.StreamReader) -> bytes:
         collected = bytearray()
-        while chunk := await stream.read(1 << 16):
-            collected += chunk
-            if len(collected) > MAX_OUTPUT_BYTES:
-                raise ProgramFailed(
-                    f"{name} said more than {MAX_OUTPUT_BYTES} bytes",
-                    Finished(0, bytes(collected), b""),
-                )
+        while chunk := await stream.read(_CHUNK):
+            if len(collected) <= MAX_OUTPUT_BYTES:
+                collected += chunk
+                if len(collected) > MAX_OUTPUT_BYTES:
+                    _kill(process)
         return bytes(collected)
 
     _, stdout, stderr = await asyncio.gather(
         feed(), collect(process.stdout), collect(process.stderr)
     )
-    return Finished(await process.wait(), stdout, stderr)
+    finished = Finished(await process.wait(), stdout, stderr)
+    if max(len(stdout), len(stderr)) > MAX_OUTPUT_BYTES:
+        raise ProgramFailed(f"{name} said more than {MAX_OUTPUT_BYTES} bytes", finished)
+    return finished
 
 
-async def _kill(process: asyncio.subprocess.Process) -> None:
+def _kill(process: asyncio.subprocess.Process) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    await process.wait()
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """Kill the program, and see it gone."""
+    _kill(process)
+    # asyncio only reports an end once the pipes are at theirs, and stops reading into a full buffer.
+    # A child that left the group may hold them open: that is not waited for.
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_END_SECONDS):
+            for stream in (process.stdout, process.stderr):
+                while stream is not None and await stream.read(_CHUNK):
+                    pass
+            await process.wait()

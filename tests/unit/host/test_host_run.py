@@ -69,6 +69,11 @@ async def test_output_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         await run("sh", "-c", "yes")
 
 
+async def test_a_program_that_talks_into_the_void_is_killed_in_time() -> None:
+    with pytest.raises(DeadlineExceeded):
+        await run("sh", "-c", "yes | head -c 300000; sleep 60", timeout=0.1)
+
+
 async def test_processor_time_is_limited() -> None:
     limit = await run("sh", "-c", "ulimit -t", cpu_seconds=7)
     assert limit.stdout == b"7\n"
