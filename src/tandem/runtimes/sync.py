@@ -83,11 +83,13 @@ class SyncRuntimeAdapter:
         import concurrent.futures
 
         loop = self._running_loop()
-        future = asyncio.run_coroutine_threadsafe(call(), loop)
+        future: concurrent.futures.Future[T] | None = None
         try:
+            future = asyncio.run_coroutine_threadsafe(call(), loop)
             return future.result()
         except KeyboardInterrupt:
-            future.cancel()
+            if future is not None:
+                future.cancel()
             # The concurrent future counts as cancelled at once; only the loop knows when the
             # coroutine has finished undoing, so ask it, in the order in which it works.
             done = asyncio.run_coroutine_threadsafe(_settled(), loop)
