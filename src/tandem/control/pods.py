@@ -179,7 +179,7 @@ class Pods:
             # The sandbox is gone: what is left has no network any more, and cannot run again.
             await self._runtime.delete(item.uid, grace_seconds=0)
             observed = None
-        if observed is None:
+        if observed is None or _is_half_made(observed):
             return _sooner(await self._start(item, pod), left)
         return _sooner(await self._keep(item, pod, observed), left)
 
@@ -389,6 +389,12 @@ class Pods:
 def _is_broken(observed: RuntimeStatus) -> bool:
     running = any(c.phase is Phase.RUNNING for c in observed.containers)
     return observed.phase is Phase.STOPPED or (observed.phase is Phase.FAILED and running)
+
+
+def _is_half_made(observed: RuntimeStatus) -> bool:
+    """Whether a daemon died while it made this: the same create finishes it, or begins anew."""
+    running = any(c.phase is Phase.RUNNING for c in observed.containers)
+    return observed.phase is Phase.PENDING and not running
 
 
 def _blame(pod: Doc, error: TandemError) -> tuple[str, str]:
