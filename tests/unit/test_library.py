@@ -166,6 +166,8 @@ import os, signal, threading
 from tandem import RuntimeSpec, SyncRuntimeAdapter
 from tests.unit.test_library import Plugin
 
+# A run of the tests in the background hands SIGINT down ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 adapter = Plugin()
 
 def interrupt():

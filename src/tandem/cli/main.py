@@ -73,11 +73,12 @@ def main(argv: Sequence[str] | None = None, context: Context | None = None) -> i
     context = context or Context()
     debug = bool(context.environ.get("TANDEM_DEBUG")) or "--debug" in arguments
     try:
-        code = _dispatch(arguments, context)
+        try:
+            code = _dispatch(arguments, context)
+        except SystemExit as stop:  # argparse, after --help or a usage error
+            code = stop.code if isinstance(stop.code, int) else EXIT_USAGE
         sys.stdout.flush()
         return code
-    except SystemExit as stop:  # argparse, after --help or a usage error
-        return stop.code if isinstance(stop.code, int) else EXIT_USAGE
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except BrokenPipeError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -121,7 +122,11 @@ def test_the_kubeconfig_is_printed_as_it_is(
 
 def test_a_closed_pipe_is_silent() -> None:
     script = f"{sys.executable} -m tandem get --help | true; echo ${{PIPESTATUS[0]}}"
-    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
+    # With a buffer, as users have it, nothing is written before the very end.
+    env = os.environ | {"PYTHONUNBUFFERED": ""}
+    done = subprocess.run(
+        ["bash", "-c", script], capture_output=True, text=True, check=True, env=env
+    )
     assert done.stderr == ""
     assert done.stdout.strip() in ("0", "141")
 
