@@ -71,6 +71,13 @@ def kubernetes(source: Definitions) -> Definitions:
         if name not in found:
             found[name] = _SCALARS.get(name) or _swagger(source[name], top=True)
             pending += _references(found[name])
+    # Newer than the source, and written by our loops: clients that hold an object against its
+    # schema before they send it back (kubectl 1.20's edit) must find it there.
+    found[f"{_CORE}PodStatus"]["properties"]["observedGeneration"] = {
+        "description": "The metadata.generation of the Pod that this status was made for.",
+        "format": "int64",
+        "type": "integer",
+    }
     return found
 
 
