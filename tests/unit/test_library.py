@@ -8,7 +8,7 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Iterator, Sequence
 from importlib.metadata import EntryPoint, EntryPoints
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 
@@ -188,3 +188,21 @@ def test_ctrl_c_cancels_the_call_and_waits_until_it_is_undone() -> None:
         [sys.executable, "-c", _INTERRUPTED], capture_output=True, text=True, timeout=60
     )
     assert (done.stdout, done.stderr) == ("undone\n", "")
+
+
+def test_ctrl_c_before_the_script_knows_its_call_undoes_it_all_the_same(
+    runtime: tandem.SyncRuntimeAdapter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submit = asyncio.run_coroutine_threadsafe
+
+    def interrupted(*arguments: Any) -> None:
+        monkeypatch.undo()
+        submit(*arguments)
+        raise KeyboardInterrupt
+
+    runtime.fingerprint()
+    monkeypatch.setattr(asyncio, "run_coroutine_threadsafe", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        runtime.create(RuntimeSpec("x", container_spec={"image": "i"}))
+    assert adapter_of(runtime).creating.is_set()
+    assert adapter_of(runtime).undone

@@ -82,18 +82,28 @@ class SyncRuntimeAdapter:
         import asyncio
         import concurrent.futures
 
+        task: asyncio.Task[T] | None = None
+
+        async def work() -> T:
+            nonlocal task
+            task = asyncio.current_task()
+            return await call()
+
+        async def undo() -> None:
+            if task is not None:
+                task.cancel()
+                await asyncio.wait([task])
+
         loop = self._running_loop()
-        future: concurrent.futures.Future[T] | None = None
+        coroutine = work()
         try:
-            future = asyncio.run_coroutine_threadsafe(call(), loop)
-            return future.result()
+            return asyncio.run_coroutine_threadsafe(coroutine, loop).result()
         except KeyboardInterrupt:
-            if future is not None:
-                future.cancel()
-            # The concurrent future counts as cancelled at once; only the loop knows when the
-            # coroutine has finished undoing, so ask it, in the order in which it works.
-            done = asyncio.run_coroutine_threadsafe(_settled(), loop)
-            concurrent.futures.wait([done])
+            # The interrupt may come before this thread knows the call's future, and a future counts
+            # as cancelled before its coroutine has undone anything. Only the loop knows both, and it
+            # works in order: what was handed to it has begun when ``undo`` begins.
+            concurrent.futures.wait([asyncio.run_coroutine_threadsafe(undo(), loop)])
+            coroutine.close()  # never handed over
             raise
 
     def iterate(self, call: Callable[[], AsyncIterator[T]]) -> Iterator[T]:
@@ -152,13 +162,3 @@ class SyncRuntimeAdapter:
             )
             self._thread.start()
         return self._loop
-
-
-async def _settled() -> None:
-    """Returns when every other task of this loop that was cancelled has ended."""
-    import asyncio
-
-    me = asyncio.current_task()
-    cancelled = [task for task in asyncio.all_tasks() if task is not me and task.cancelling()]
-    if cancelled:
-        await asyncio.wait(cancelled)
