@@ -59,7 +59,10 @@ class RuntimeSpec:
     ``[A-Za-z0-9._-]`` that start and end with a letter or digit.
     ``container_spec``: a ``v1`` PodSpec document (``{"containers": [...], ...}``) in which nothing is
     left to look up, or, as a shorthand, one container (``{"image": ..., "command": [...]}``). The
-    adapter expands ``$(NAME)`` in ``env``, ``command`` and ``args``, as Kubernetes does.
+    adapter expands ``$(NAME)`` in ``env``, ``command`` and ``args``, as Kubernetes does. With an empty
+    ``containers`` list only the Pod's sandbox is made, Running until it is deleted, for containers
+    that are started in it later. An entry of ``volumeMounts`` may say ``hostPath``, the path on this
+    host to mount; then no volume of its name is looked for.
     ``vm_xml``: libvirt domain XML.
     ``labels``: kept in the runtime beside our own, and returned in the status.
 

@@ -7,8 +7,8 @@ these runtime-checkable protocols allow, and refuse at admission what an adapter
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -55,6 +55,50 @@ class Containers(Protocol):
         ``NotFound``, ``InvalidSpec``, ``ImagePullError``."""
         ...
 
+    async def stop_container(self, id: str, container: str, *, grace_seconds: float) -> None:
+        """Ask the running attempt of one container to end, wait ``grace_seconds``, then kill it. It
+        stays as an ended attempt, with its log. One that has ended, or never was, is success."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryCredentials:
+    """Who we are at a registry: a user name and password, or a token that the registry gave."""
+
+    username: str = ""
+    password: str = ""
+    identity_token: str = ""
+    registry_token: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PulledImage:
+    """What became of asking for an image. ``pulled``: whether the registry was asked for it; then
+    ``seconds`` is how long that took. ``size``: bytes."""
+
+    id: str
+    pulled: bool
+    seconds: float = 0.0
+    size: int = 0
+
+
+@runtime_checkable
+class Images(Protocol):
+    """Images are had before a container needs them, so that their trouble has a name of its own."""
+
+    async def pull_image(
+        self,
+        image: str,
+        *,
+        pull_policy: str = "IfNotPresent",
+        credentials: Sequence[RegistryCredentials] = (),
+    ) -> PulledImage:
+        """Make ``image`` present as ``pull_policy`` (Always, IfNotPresent, Never) says, trying each of
+        ``credentials`` in order, then none. Equal pulls under way at once are one. Raises
+        ``ImagePullError`` with the registry's words; its ``details["reason"]`` is the kubelet's:
+        ErrImagePull, ErrImageNeverPull, InvalidImageName or RegistryUnavailable."""
+        ...
+
 
 class ByteStream(Protocol):
     """A two-way stream of bytes. ``read`` returns ``b""`` at the end."""
@@ -64,6 +108,134 @@ class ByteStream(Protocol):
     async def write(self, data: bytes) -> None: ...
 
     async def close(self) -> None: ...
+
+
+class HalfCloseStream(ByteStream, Protocol):
+    """A two-way stream each of whose directions ends on its own, as TCP's do."""
+
+    async def close_write(self) -> None:
+        """Say that no more will be written; reading goes on."""
+        ...
+
+
+class ExecSession(Protocol):
+    """A process in a container, or the attachment to one, with its streams."""
+
+    async def read(self) -> tuple[int, bytes] | None:
+        """The next output: 1 and bytes of stdout, or 2 and bytes of stderr; None when both have
+        ended. A slow reader slows the process down; nothing is buffered without bound."""
+        ...
+
+    async def write(self, data: bytes) -> None:
+        """Give the process input; waits while it takes none."""
+        ...
+
+    async def close_stdin(self) -> None:
+        """End the process's input; its output goes on."""
+        ...
+
+    async def resize(self, columns: int, rows: int) -> None:
+        """Tell a terminal its size, in characters."""
+        ...
+
+    async def wait(self) -> int:
+        """The exit code, once the process has ended; 0 for an attachment that has."""
+        ...
+
+    async def close(self) -> None:
+        """Let go at once. The process may go on."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ExecResult:
+    """How a command ended, and what it wrote: at most the runtime's limit (16 MiB) of each."""
+
+    exit_code: int
+    stdout: bytes
+    stderr: bytes
+
+
+@runtime_checkable
+class Exec(Protocol):
+    """Commands inside a running workload."""
+
+    async def exec(
+        self,
+        id: str,
+        command: Sequence[str],
+        *,
+        container: str = "",
+        stdin: bool = False,
+        stdout: bool = True,
+        stderr: bool = True,
+        tty: bool = False,
+    ) -> ExecSession:
+        """Run ``command`` with streams. Raises ``NotFound``, ``Conflict`` (it does not run) and
+        ``InvalidSpec`` (no such program)."""
+        ...
+
+    async def exec_sync(
+        self, id: str, command: Sequence[str], *, container: str = "", timeout: float
+    ) -> ExecResult:
+        """Run ``command`` to its end, at most ``timeout`` seconds: after that it is killed and
+        ``DeadlineExceeded`` is raised."""
+        ...
+
+
+@runtime_checkable
+class Attach(Protocol):
+    """The streams of a running workload's own first process."""
+
+    async def attach(
+        self,
+        id: str,
+        *,
+        container: str = "",
+        stdin: bool = False,
+        stdout: bool = True,
+        stderr: bool = True,
+        tty: bool = False,
+    ) -> ExecSession:
+        """Join the container's own process; output from now on. Raises ``NotFound``, ``Conflict``."""
+        ...
+
+
+@runtime_checkable
+class PortForward(Protocol):
+    """Connections to a port inside a workload's own network, loopback included."""
+
+    async def port_forward(self, id: str, port: int) -> HalfCloseStream:
+        """Connect to TCP ``port``. Raises ``NotFound``, ``Conflict`` (it does not run)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a container, or a machine, has used. ``cpu_nanoseconds``: of processor time since it
+    started. ``memory_bytes``: its working set, what cannot be had back under pressure. ``at``: when
+    this was so, seconds of the monotonic clock."""
+
+    cpu_nanoseconds: int
+    memory_bytes: int
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class WorkloadUsage:
+    """What one workload has used: ``containers`` by name; a VM has one, with an empty name."""
+
+    id: str
+    containers: Mapping[str, Usage] = field(default_factory=dict)
+
+
+@runtime_checkable
+class Stats(Protocol):
+    """What the workloads use, in one question for all of them."""
+
+    async def usage(self) -> Sequence[WorkloadUsage]:
+        """Of every running workload of this owner, as the runtime knows it now."""
+        ...
 
 
 @runtime_checkable
