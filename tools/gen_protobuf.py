@@ -21,6 +21,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+from gen_schemas import KINDS, PARTS
 from google.protobuf.descriptor_pb2 import (
     DescriptorProto,
     FieldDescriptorProto,
@@ -32,11 +33,8 @@ SCHEMAS = Path(__file__).parents[1] / "src" / "tandem" / "api" / "schemas"
 TARGET = SCHEMAS / "protobuf" / "kubernetes.json"
 
 ROOTS = (
-    *(
-        f"io.k8s.api.core.v1.{kind}"
-        for kind in ("Pod", "ConfigMap", "Secret", "Namespace", "Event")
-    ),
-    "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions",
+    *(f"io.k8s.api.{package}.{kind}" for package, kinds in KINDS.items() for kind in kinds),
+    *PARTS,
 )
 
 # Messages that JSON writes as one value: tandem.api.protobuf knows them by name.
@@ -48,6 +46,7 @@ COUNTS = {
     "generation",
     "hostPort",
     "initialDelaySeconds",
+    "minReadySeconds",
     "observedGeneration",
     "periodSeconds",
     "restartCount",

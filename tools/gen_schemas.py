@@ -35,15 +35,42 @@ _META = "io.k8s.apimachinery.pkg.apis.meta.v1."
 _QUANTITY = "io.k8s.apimachinery.pkg.api.resource.Quantity"
 _INT_OR_STRING = "io.k8s.apimachinery.pkg.util.intstr.IntOrString"
 
-KINDS = ("Pod", "ConfigMap", "Secret", "Namespace", "Event")
-"""The core kinds that are served; their lists and all that they refer to come along."""
+KINDS = {
+    "core.v1": (
+        "ConfigMap",
+        "Event",
+        "Namespace",
+        "Node",
+        "PersistentVolume",
+        "PersistentVolumeClaim",
+        "Pod",
+        "ReplicationController",
+        "Secret",
+        "ServiceAccount",
+    ),
+    "apps.v1": ("DaemonSet", "Deployment", "ReplicaSet"),
+    "batch.v1": ("CronJob", "Job"),
+    "node.v1": ("RuntimeClass",),
+    "scheduling.v1": ("PriorityClass",),
+    "storage.v1": ("StorageClass",),
+}
+"""The kinds that are served, by package; their lists and all that they refer to come along."""
+
+PARTS = (
+    "io.k8s.api.authentication.v1.TokenRequest",
+    "io.k8s.api.autoscaling.v1.Scale",
+    "io.k8s.api.core.v1.Binding",
+    "io.k8s.api.policy.v1.Eviction",
+    f"{_META}DeleteOptions",
+    f"{_META}ListMeta",
+    f"{_META}Status",
+)
+"""What subresources and answers are made of."""
 
 _ROOTS = (
-    *(f"{_CORE}{kind}" for kind in KINDS),
-    *(f"{_CORE}{kind}List" for kind in KINDS),
-    f"{_META}DeleteOptions",
-    f"{_META}Status",
-    f"{_META}ListMeta",
+    *(f"io.k8s.api.{package}.{kind}" for package, kinds in KINDS.items() for kind in kinds),
+    *(f"io.k8s.api.{package}.{kind}List" for package, kinds in KINDS.items() for kind in kinds),
+    *PARTS,
 )
 
 # As API servers publish them; the JSON Schema form says "oneOf".
