@@ -60,9 +60,13 @@ class RuntimeSpec:
     ``container_spec``: a ``v1`` PodSpec document (``{"containers": [...], ...}``) in which nothing is
     left to look up, or, as a shorthand, one container (``{"image": ..., "command": [...]}``). The
     adapter expands ``$(NAME)`` in ``env``, ``command`` and ``args``, as Kubernetes does. With an empty
-    ``containers`` list only the Pod's sandbox is made, Running until it is deleted, for containers
-    that are started in it later. An entry of ``volumeMounts`` may say ``hostPath``, the path on this
-    host to mount; then no volume of its name is looked for.
+    ``containers`` list only the Pod's sandbox is made, Running until it is deleted or lost, for
+    containers that are started in it later. Those, all of them, initContainers included, are then
+    named in ``plannedContainers``: of these documents only ``name``, ``ports``, ``resources`` and
+    ``securityContext.privileged`` are looked at, because the sandbox's host ports, the class of
+    service and what its containers may do are settled when it is made. ``runtimeHandler`` is the
+    handler of the Pod's RuntimeClass. An entry of ``volumeMounts`` may say ``hostPath``, the path on
+    this host to mount; then no volume of its name is looked for.
     ``vm_xml``: libvirt domain XML.
     ``labels``: kept in the runtime beside our own, and returned in the status.
 

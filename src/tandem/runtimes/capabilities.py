@@ -7,7 +7,7 @@ these runtime-checkable protocols allow, and refuse at admission what an adapter
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -51,8 +51,14 @@ class Containers(Protocol):
     ) -> RuntimeStatus:
         """Start one container (a ``v1`` Container document, literal values) in a workload that
         exists: a new name, or the next ``attempt`` of one that has ended, which it replaces while
-        keeping its log for ``previous``. Idempotent for the same name and attempt. Raises
-        ``NotFound``, ``InvalidSpec``, ``ImagePullError``."""
+        keeping its log for ``previous``. Idempotent for the same name and attempt.
+
+        A container that the runtime could make and not start (no such program, say) is no error: it
+        is an attempt that has ended, with exit code 128, reason StartError and the runtime's words.
+        Whatever is wrong before that raises and leaves no attempt: ``NotFound`` (no such workload),
+        ``Conflict`` (the attempt before still runs, or the sandbox is gone), ``InvalidSpec``,
+        ``ImagePullError``, or another error; its ``details["reason"]``, where there is one, is the
+        kubelet's word for it: CreateContainerConfigError, CreateContainerError, ErrImagePull, ..."""
         ...
 
     async def stop_container(self, id: str, container: str, *, grace_seconds: float) -> None:
@@ -276,4 +282,35 @@ class ImageFiles(Protocol):
         it; with None, the single file in ``/disk`` as KubeVirt's containerDisk has it. The file
         stays where it is at least until the image is removed, so link or copy it. Raises
         ``ImagePullError``, ``InvalidSpec`` (no such file, or more than one), ``Unsupported``."""
+        ...
+
+
+@runtime_checkable
+class ImageDirectories(Protocol):
+    """The whole file system of OCI images as read-only directories, for volumes of type image.
+
+    A directory belongs to a ``holder`` (a Pod's uid) and outlives this process; after a reboot it is
+    made again by asking for it again. Equal images of different holders share what they consist of.
+    """
+
+    async def image_directory(
+        self,
+        image: str,
+        *,
+        holder: str,
+        pull_policy: str = "IfNotPresent",
+        credentials: Sequence[RegistryCredentials] = (),
+    ) -> Path:
+        """The root directory of ``image``, pulled as ``pull_policy`` says, for ``holder`` to mount
+        into its containers. Idempotent. Raises ``ImagePullError``, ``InvalidSpec`` (an image
+        without layers), ``Unsupported``."""
+        ...
+
+    async def release_image_directories(self, holder: str) -> None:
+        """Take away what ``holder`` was given; what is gone already is success. Nothing may have it
+        mounted any more."""
+        ...
+
+    async def image_directory_holders(self) -> Collection[str]:
+        """All who hold directories, also those that an earlier process gave them to."""
         ...
