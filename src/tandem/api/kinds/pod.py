@@ -6,21 +6,12 @@ from typing import Any
 
 from tandem.api import causes
 from tandem.api.kind import Column, Doc, Kind
-from tandem.api.kinds import pod_support
-from tandem.api.kinds.containers import (
-    choice_causes,
-    containers_causes,
-    default_container,
-    identity_causes,
-)
+from tandem.api.kinds import pod_spec
 from tandem.api.kinds.pod_status import display_status, ready_counts, restarts
+from tandem.api.kinds.resources import qos_class
 from tandem.api.meta import get, name_causes
 from tandem.errors import Cause
 
-DEFAULT_GRACE_SECONDS = 30
-
-_RESTART_POLICIES = ("Always", "OnFailure", "Never")
-_DNS_POLICIES = ("ClusterFirst", "ClusterFirstWithHostNet", "Default", "None")
 _MUTABLE = (
     "pod updates may not change fields other than `spec.containers[*].image`,"
     "`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to "
@@ -33,14 +24,12 @@ def _default(doc: Doc) -> None:
     spec = doc.get("spec")
     if not isinstance(spec, dict):
         return
-    spec.setdefault("restartPolicy", "Always")
-    spec.setdefault("terminationGracePeriodSeconds", DEFAULT_GRACE_SECONDS)
-    spec.setdefault("dnsPolicy", "ClusterFirst")
-    spec.setdefault("securityContext", {})
-    spec.setdefault("schedulerName", "default-scheduler")
+    pod_spec.default(spec)
     spec.setdefault("enableServiceLinks", True)
-    for container in spec.get("containers") or ():
-        default_container(container)
+    # Clients wait by the phase, which is there from the first moment.
+    status = doc.setdefault("status", {})
+    status.setdefault("phase", "Pending")
+    status.setdefault("qosClass", qos_class(spec))
 
 
 def _validate(new: Doc, old: Doc | None) -> list[Cause]:
@@ -52,44 +41,9 @@ def _validate(new: Doc, old: Doc | None) -> list[Cause]:
         found += name_causes(new["metadata"]["name"], "metadata.name")
     if old is not None and spec == old.get("spec"):
         return found
-    if not spec.get("containers"):
-        found.append(causes.required("spec.containers"))
-    found += containers_causes(spec.get("containers") or [], "spec.containers")
-    found += choice_causes(spec, "restartPolicy", _RESTART_POLICIES, "spec")
-    found += choice_causes(spec, "dnsPolicy", _DNS_POLICIES, "spec")
-    found += _number_causes(spec)
-    for field in ("hostname", "subdomain"):
-        if spec.get(field):
-            found += name_causes(spec[field], f"spec.{field}", "dns1123label")
-    found += _sharing_causes(spec)
-    found += identity_causes(spec.get("securityContext") or {}, "spec.securityContext")
-    found += pod_support.check(spec).causes
+    found += pod_spec.causes(spec, "spec")
     if old is not None:
         found += _immutability_causes(spec, old.get("spec") or {})
-    return found
-
-
-def _number_causes(spec: Doc) -> list[Cause]:
-    found = []
-    grace = spec.get("terminationGracePeriodSeconds")
-    if grace is not None and grace < 0:
-        message = "must be greater than or equal to 0"
-        found.append(causes.invalid("spec.terminationGracePeriodSeconds", grace, message))
-    deadline = spec.get("activeDeadlineSeconds")
-    if deadline is not None and not 1 <= deadline < 2**31:
-        message = "must be between 1 and 2147483647, inclusive"
-        found.append(causes.invalid("spec.activeDeadlineSeconds", deadline, message))
-    return found
-
-
-def _sharing_causes(spec: Doc) -> list[Cause]:
-    found = []
-    if spec.get("hostPID") and spec.get("shareProcessNamespace"):
-        message = "ShareProcessNamespace and HostPID cannot both be enabled"
-        found.append(causes.invalid("spec.shareProcessNamespace", True, message))
-    if spec.get("dnsPolicy") == "None" and not get(spec, "dnsConfig.nameservers"):
-        message = "must provide at least one DNS nameserver when `dnsPolicy` is None"
-        found.append(causes.required("spec.dnsConfig.nameservers", message))
     return found
 
 
@@ -116,12 +70,12 @@ def _frozen_part(spec: Doc) -> Doc:
 def _warn(new: Doc, old: Doc | None) -> list[str]:
     if old is not None and new.get("spec") == old.get("spec"):
         return []
-    return pod_support.check(new.get("spec")).warnings
+    return pod_spec.warnings(new["spec"], "spec")
 
 
 def grace(doc: Doc) -> int:
     """The Pod's own grace period in seconds."""
-    return int(get(doc, "spec.terminationGracePeriodSeconds", DEFAULT_GRACE_SECONDS))
+    return int(get(doc, "spec.terminationGracePeriodSeconds", pod_spec.DEFAULT_GRACE_SECONDS))
 
 
 def _ready(doc: Doc) -> str:

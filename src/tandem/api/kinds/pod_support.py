@@ -83,14 +83,16 @@ POD_SPEC: Tree = {
 }
 
 
-def check(spec: Any) -> Findings:
+def check(spec: Any, path: str) -> Findings:
     """Refusals and warnings for a PodSpec."""
-    findings = walk(spec, POD_SPEC, "spec")
+    findings = walk(spec, POD_SPEC, path)
     if get(spec, "serviceAccountName", get(spec, "serviceAccount")) == "default":
         # The account that every Pod gets in a cluster expresses nothing.
         findings.warnings = [w for w in findings.warnings if "serviceAccount" not in w]
     for index, container in enumerate(get(spec, "containers", [])):
         if container.get("terminationMessagePolicy") == "FallbackToLogsOnError":
-            path = f"spec.containers[{index}].terminationMessagePolicy"
-            findings.warnings.append(f"{path} has no effect: termination messages are not read yet")
+            where = f"{path}.containers[{index}].terminationMessagePolicy"
+            findings.warnings.append(
+                f"{where} has no effect: termination messages are not read yet"
+            )
     return findings
