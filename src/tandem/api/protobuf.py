@@ -1,4 +1,4 @@
-"""Kubernetes' protobuf form of the core kinds, into documents.
+"""Kubernetes' protobuf form of its own kinds, into documents.
 
 ``kubectl create configmap`` and clients made with Kubernetes' Go library may send objects this way
 only, so it is read; it is never written, as all of them read JSON. The table of field numbers
@@ -28,7 +28,6 @@ MEDIA_TYPE = "application/vnd.kubernetes.protobuf"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 _MAGIC = b"k8s\0"
-_CORE = "io.k8s.api.core.v1."
 _META = "io.k8s.apimachinery.pkg.apis.meta.v1."
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
@@ -71,10 +70,17 @@ def _unwrap(data: bytes) -> Doc:
                 content_type = value.decode()
     if encoding or content_type not in ("", MEDIA_TYPE):
         raise ValueError(f"its contents are {content_type} {encoding}".rstrip())
-    fields = _table().get(f"{_META if kind == 'DeleteOptions' else _CORE}{kind}")
-    if fields is None or (api_version != "v1" and kind != "DeleteOptions"):
+    package = _META if kind == "DeleteOptions" else _package(api_version)
+    fields = _table().get(f"{package}{kind}")
+    if fields is None:
         raise ValueError(f"there is no protobuf form of {api_version} {kind}; send JSON")
     return {"apiVersion": api_version, "kind": kind, **_message(raw, fields)}
+
+
+def _package(api_version: str) -> str:
+    """``io.k8s.api.batch.v1.`` for ``batch/v1``; of a group's name only the first part counts."""
+    group, _, version = api_version.rpartition("/")
+    return f"io.k8s.api.{group.partition('.')[0] or 'core'}.{version}."
 
 
 @lru_cache(maxsize=1)

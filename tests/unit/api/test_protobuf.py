@@ -114,7 +114,7 @@ def test_options_of_a_delete_are_read() -> None:
         b"k8s\0",
         b"k8s\0\xff",
         CONFIG_MAP[:-6],
-        envelope("Deployment", b"", "apps/v1"),
+        envelope("Gadget", b"", "apps/v1"),
         envelope("Pod", field(1, 7)),
         envelope("Pod", b"\x0f"),
         envelope("Pod", b"\xff" * 12),
