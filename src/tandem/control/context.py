@@ -7,6 +7,7 @@ import os
 import re
 import socket
 from dataclasses import dataclass
+from functools import cached_property
 
 from tandem.api.kind import Kind, Registry
 from tandem.control.changes import Changes
@@ -42,7 +43,7 @@ class Node:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Context:
     """Shared by all loops."""
 
@@ -52,7 +53,7 @@ class Context:
     recorder: Recorder
     node: Node
 
-    @property
+    @cached_property
     def cluster(self) -> str:
         """What tells this store from any other: the UID of the namespace kube-system, as in clusters."""
         return str(self.store.get(_CLUSTER)["metadata"]["uid"])

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import base64
 import logging
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any
 
 from tandem.api.kind import Doc
 from tandem.api.meta import condition, get
 from tandem.control import objects
 from tandem.control.backoff import Backoff
-from tandem.control.changes import Change
 from tandem.control.context import LABEL_CLUSTER, Context
 from tandem.control.instancestatus import (
     STARTING,
@@ -29,8 +28,8 @@ from tandem.control.instancestatus import (
 )
 from tandem.control.machinefiles import MachineFiles
 from tandem.control.podspec import grace_left
-from tandem.control.queue import WorkQueue
 from tandem.control.runtime import Operations, Runtime
+from tandem.control.workloads import PULL_SHOWN_SECONDS, Item, Workloads
 from tandem.errors import DeadlineExceeded, ImagePullError, NotFound, TandemError, Unavailable
 from tandem.runtimes.adapter import LABEL_SHUTDOWN_PHASE, Phase, RuntimeSpec, RuntimeStatus
 from tandem.store import Key
@@ -42,19 +41,6 @@ RESOURCE = "virtualmachineinstances.kubevirt.io"
 LABEL_NAME = "vm.kubevirt.io/name"
 LABEL_NAMESPACE = "vm.kubevirt.io/namespace"
 
-PULL_SHOWN_SECONDS = 2.0
-"""How long ErrImagePull is shown before it becomes ImagePullBackOff."""
-
-
-class Item(NamedTuple):
-    """An instance by name and identity."""
-
-    key: Key
-    uid: str
-
-    def __str__(self) -> str:
-        return f"{self.key.namespace}/{self.key.name}"
-
 
 class Instances:
     """See the module's docstring."""
@@ -65,60 +51,18 @@ class Instances:
         self._recorder = context.recorder
         self._runtime = runtime
         self._files = files
-        self.queue: WorkQueue[Item] = WorkQueue("vmi", self.reconcile)
         self._backoff = Backoff()
         self._operations = Operations()
-        self._seen: dict[str, tuple[Any, ...]] = {}
         self._cleaned: set[str] = set()
-        self._needing: dict[Key, set[Item]] = {}
-        context.changes.on(RESOURCE, self._changed)
-        context.changes.on("secrets", self._secret_changed)
-
-    # -- what wakes it -----------------------------------------------------------------------
-
-    def _changed(self, change: Change) -> None:
-        item = Item(change.key, change.uid)
-        if change.deleted:
-            self._seen.pop(change.uid, None)
-            self._operations.interrupt(change.uid)
-            self.queue.add(item)
-            return
-        metadata = change.doc["metadata"]
-        # What the loop acts upon. Its own writes of the status do not wake it again.
-        signature = (metadata.get("deletionTimestamp"), tuple(metadata.get("finalizers") or ()))
-        before = self._seen.get(change.uid)
-        if signature == before:
-            return
-        self._seen[change.uid] = signature
-        if before is not None and signature[0] != before[0]:
-            self._operations.interrupt(change.uid)  # what was being started is not wanted any more
-        self.queue.add(item)
-
-    def _secret_changed(self, change: Change) -> None:
-        for item in self._needing.pop(change.key, ()):
-            self._backoff.forget(item.uid)
-            self.queue.add(item)
-
-    def workload_changed(self, id: str) -> None:
-        """The runtime says that something happened to a machine."""
-        key = self._context.changes.key_of(id)
-        if key is not None and key.resource == RESOURCE:
-            self.queue.add(Item(key, id))
-
-    def workloads_listed(self, statuses: Sequence[RuntimeStatus]) -> None:
-        """Events may have been missed: look at every instance, and at machines without one."""
-        for status in statuses:
-            known = self._context.changes.key_of(status.spec_id) is not None
-            if not known and self._context.made(status):
-                logger.info("removing machine %s, which no instance claims", status.spec_id)
-                self.queue.add(Item(Key(RESOURCE, "", status.spec_id), status.spec_id))
-        self.look_at_all()
-
-    def look_at_all(self) -> None:
-        """Compare every instance with the runtime."""
-        for key in self._context.changes.keys(RESOURCE):
-            if uid := self._context.changes.uid_of(key):
-                self.queue.add(Item(key, uid))
+        self.workloads = Workloads(
+            context,
+            RESOURCE,
+            self.reconcile,
+            concerns=lambda _: (),
+            interrupt=self._operations.interrupt,
+            awaited=["secrets"],
+            appeared=self._backoff.forget,
+        )
 
     async def sweep_files(self) -> None:
         """Remove the files of machines that nobody knows any more, neither the store nor the runtime
@@ -224,7 +168,7 @@ class Instances:
             key = Key("secrets", item.key.namespace, name)
             doc = objects.find(self._store, key)
             if doc is None:
-                self._needing.setdefault(key, set()).add(item)
+                self.workloads.wait_for(key, item)
                 raise NotFound(f'secret "{name}" not found')
             data = doc.get("data") or {}
             return {field: base64.b64decode(value) for field, value in data.items()}

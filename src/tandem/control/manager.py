@@ -82,11 +82,9 @@ class Manager:
         for name, loop in (("container", self.pods), ("vm", self.instances)):
             if loop is None:
                 continue
-            runtime = self.runtimes[name]
-            self._spawn(
-                f"events-{name}", runtime.follow(loop.workload_changed, loop.workloads_listed)
-            )
-            self._spawn(f"health-{name}", runtime.watch_health(loop.look_at_all))
+            runtime, workloads = self.runtimes[name], loop.workloads
+            self._spawn(f"events-{name}", runtime.follow(workloads.look, workloads.listed))
+            self._spawn(f"health-{name}", runtime.watch_health(workloads.look_at_all))
 
     async def stop(self) -> None:
         """Stop all loops; workloads go on. Idempotent."""
@@ -113,8 +111,9 @@ class Manager:
             calm = 0 if any(queue.busy for queue in self._queues()) else calm + 1
 
     def _queues(self) -> list[Any]:
-        loops = (self.pods, self.instances, self.machines, self.namespaces, self.garbage)
-        return [loop.queue for loop in loops if loop is not None]
+        loops: list[Any] = [self.machines, self.namespaces, self.garbage]
+        loops += [loop.workloads for loop in (self.pods, self.instances) if loop is not None]
+        return [loop.queue for loop in loops]
 
     @staticmethod
     async def _prime(runtime: Runtime) -> None:

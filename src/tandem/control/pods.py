@@ -7,15 +7,10 @@ the runtime: nothing else has to be remembered.
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Sequence
-from typing import Any, NamedTuple
-
 from tandem.api.kind import Doc
 from tandem.api.meta import get
 from tandem.control import environment, objects
 from tandem.control.backoff import Backoff, duration
-from tandem.control.changes import Change
 from tandem.control.context import Context
 from tandem.control.environment import MissingReference
 from tandem.control.podevents import PodEvents
@@ -29,8 +24,8 @@ from tandem.control.podspec import (
     runtime_spec,
 )
 from tandem.control.podstatus import ENDED, Facts, out_of_reach, pod_status, unschedulable
-from tandem.control.queue import WorkQueue
 from tandem.control.runtime import Operations, Runtime
+from tandem.control.workloads import PULL_SHOWN_SECONDS, Item, Workloads
 from tandem.errors import (
     Conflict,
     DeadlineExceeded,
@@ -43,23 +38,8 @@ from tandem.errors import (
 from tandem.runtimes.adapter import ContainerStatus, Phase, RuntimeStatus
 from tandem.store import Key
 
-logger = logging.getLogger(__name__)
-
 RESOURCE = "pods"
 _FINAL = ("Succeeded", "Failed")
-
-PULL_SHOWN_SECONDS = 2.0
-"""How long ErrImagePull is shown before it becomes ImagePullBackOff."""
-
-
-class Item(NamedTuple):
-    """A Pod by name and identity: a successor of the same name is another item."""
-
-    key: Key
-    uid: str
-
-    def __str__(self) -> str:
-        return f"{self.key.namespace}/{self.key.name}"
 
 
 class Pods:
@@ -70,64 +50,17 @@ class Pods:
         self._store = context.store
         self._events = PodEvents(context.recorder)
         self._runtime = runtime
-        self.queue: WorkQueue[Item] = WorkQueue("pod", self.reconcile)
         self._backoff = Backoff()
         self._operations = Operations()
-        self._seen: dict[str, tuple[Any, ...]] = {}
-        self._needing: dict[Key, set[Item]] = {}
-        context.changes.on(RESOURCE, self._changed)
-        for resource in ("configmaps", "secrets"):
-            context.changes.on(resource, self._reference_changed)
-
-    # -- what wakes it -----------------------------------------------------------------------
-
-    def _changed(self, change: Change) -> None:
-        item = Item(change.key, change.uid)
-        if change.deleted:
-            self._seen.pop(change.uid, None)
-            self._operations.interrupt(change.uid)
-            self.queue.add(item)
-            return
-        metadata = change.doc["metadata"]
-        # What the loop acts upon. Its own writes of the status do not wake it again.
-        signature = (
-            metadata.get("generation"),
-            metadata.get("deletionTimestamp"),
-            tuple(metadata.get("finalizers") or ()),
+        self.workloads = Workloads(
+            context,
+            RESOURCE,
+            self.reconcile,
+            concerns=lambda pod: (pod["metadata"].get("generation"),),
+            interrupt=self._operations.interrupt,
+            awaited=["configmaps", "secrets"],
+            appeared=self._backoff.forget,
         )
-        before = self._seen.get(change.uid)
-        if signature == before:
-            return
-        self._seen[change.uid] = signature
-        if before is not None and signature[1] != before[1]:
-            self._operations.interrupt(change.uid)  # what was being started is not wanted any more
-        self.queue.add(item)
-
-    def _reference_changed(self, change: Change) -> None:
-        for item in self._needing.pop(change.key, ()):
-            self._backoff.forget(item.uid)
-            self.queue.add(item)
-
-    def workload_changed(self, id: str) -> None:
-        """The runtime says that something happened to a workload."""
-        key = self._context.changes.key_of(id)
-        if key is not None and key.resource == RESOURCE:
-            self.queue.add(Item(key, id))
-
-    def workloads_listed(self, statuses: Sequence[RuntimeStatus]) -> None:
-        """Events may have been missed: look at every Pod, and at every workload without one."""
-        for status in statuses:
-            known = self._context.changes.key_of(status.spec_id) is not None
-            if not known and self._context.made(status):
-                logger.info("removing workload %s, which no Pod claims", status.spec_id)
-                self.queue.add(Item(Key(RESOURCE, "", status.spec_id), status.spec_id))
-        self.look_at_all()
-
-    def look_at_all(self) -> None:
-        """Compare every Pod with the runtime."""
-        for key in self._context.changes.keys(RESOURCE):
-            if uid := self._context.changes.uid_of(key):
-                self.queue.add(Item(key, uid))
 
     # -- one step ----------------------------------------------------------------------------
 
@@ -250,7 +183,7 @@ class Pods:
             return min(wait, PULL_SHOWN_SECONDS)
         self._events.failed(pod, guilty, f"Error: {error}")
         if isinstance(error, MissingReference):
-            self._needing.setdefault(error.key, set()).add(item)
+            self.workloads.wait_for(error.key, item)
         return wait
 
     async def _show_pull_back_off(self, item: Item, pod: Doc) -> None:

@@ -41,7 +41,7 @@ async def test_a_running_pod_costs_no_more_writes(plant: Plant) -> None:
     await plant.pod("web")
     await plant.settle()
     revision = plant.store.revision
-    plant.manager.pods.look_at_all()  # type: ignore[union-attr]
+    plant.manager.pods.workloads.look_at_all()  # type: ignore[union-attr]
     await plant.settle()
     assert plant.store.revision == revision
 
