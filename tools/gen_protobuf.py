@@ -21,7 +21,6 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-from gen_schemas import KINDS, PARTS
 from google.protobuf.descriptor_pb2 import (
     DescriptorProto,
     FieldDescriptorProto,
@@ -32,10 +31,7 @@ from google.protobuf.message import DecodeError
 SCHEMAS = Path(__file__).parents[1] / "src" / "tandem" / "api" / "schemas"
 TARGET = SCHEMAS / "protobuf" / "kubernetes.json"
 
-ROOTS = (
-    *(f"io.k8s.api.{package}.{kind}" for package, kinds in KINDS.items() for kind in kinds),
-    *PARTS,
-)
+_DELETE_OPTIONS = "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions"
 
 # Messages that JSON writes as one value: tandem.api.protobuf knows them by name.
 SCALAR_MESSAGES = ("Time", "MicroTime", "Quantity", "IntOrString", "FieldsV1")
@@ -84,9 +80,14 @@ def descriptors(binary: bytes) -> dict[str, DescriptorProto]:
 
 
 def table(messages: dict[str, DescriptorProto], definitions: dict[str, Any]) -> dict[str, Any]:
-    """The fields of every message that ``ROOTS`` need, by definition name and number."""
+    """The fields of every message that a client sends, by definition name and number."""
     found: dict[str, Any] = {}
-    pending = [(name, definitions[name]["properties"]) for name in ROOTS]
+    pending = [
+        (name, node["properties"])
+        for name, node in definitions.items()
+        if name == _DELETE_OPTIONS
+        or ("x-kubernetes-group-version-kind" in node and not name.endswith("List"))
+    ]
     while pending:
         name, properties = pending.pop()
         if name in found:
