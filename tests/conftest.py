@@ -11,6 +11,7 @@ import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from tests import world
@@ -19,6 +20,15 @@ from tests.daemon import Daemon
 # looptime asks for the current event loop in tests that have none. With none set, asyncio makes one,
 # which nobody closes once the code under test calls asyncio.run(); told so, it makes none.
 asyncio.set_event_loop(None)
+
+# The same code gets the same verdict, on a busy machine too: an example may take as long as it takes.
+hypothesis.settings.register_profile(
+    "steady",
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("steady")
 
 _MARK_OF_FIXTURE = {
     "containerd": "containerd",
