@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Coroutine, Mapping
+from functools import partial
 from typing import Any
 
 from tandem.api.kind import Registry
@@ -17,9 +18,11 @@ from tandem.control.instances import Instances
 from tandem.control.machinefiles import HostMachineFiles, MachineFiles
 from tandem.control.machines import Machines
 from tandem.control.namespaces import Namespaces
+from tandem.control.node import Nodes
 from tandem.control.pods import Pods
 from tandem.control.recorder import Recorder
 from tandem.control.runtime import Runtime
+from tandem.control.workloads import Workloads
 from tandem.errors import TandemError
 from tandem.runtimes.adapter import Fingerprint, RuntimeAdapter
 from tandem.store import Store
@@ -55,6 +58,7 @@ class Manager:
         self._changes = changes
         self._recorder = recorder
         self.namespaces = Namespaces(context)
+        self.nodes = Nodes(context, self.runtimes, settings.data_dir)
         self.garbage = Garbage(context)
         self.machines = Machines(context)
         self.pods: Pods | None = None
@@ -70,6 +74,7 @@ class Manager:
         """Take up everything that is in the store and in the runtimes. Does not wait for runtimes
         that are away; they are taken up when they come back."""
         await self.namespaces.ensure()
+        await self.nodes.ensure()
         for name, runtime in self.runtimes.items():
             self._spawn(f"first-list-{name}", self._prime(runtime))
         if self._tasks:
@@ -79,12 +84,13 @@ class Manager:
                 await self.instances.sweep_files()
         self._changes.start()
         self._recorder.start()
+        self.nodes.look()
         for name, loop in (("container", self.pods), ("vm", self.instances)):
             if loop is None:
                 continue
             runtime, workloads = self.runtimes[name], loop.workloads
             self._spawn(f"events-{name}", runtime.follow(workloads.look, workloads.listed))
-            self._spawn(f"health-{name}", runtime.watch_health(workloads.look_at_all))
+            self._spawn(f"health-{name}", runtime.watch_health(partial(self._turned, workloads)))
 
     async def stop(self) -> None:
         """Stop all loops; workloads go on. Idempotent."""
@@ -111,9 +117,14 @@ class Manager:
             calm = 0 if any(queue.busy for queue in self._queues()) else calm + 1
 
     def _queues(self) -> list[Any]:
-        loops: list[Any] = [self.machines, self.namespaces, self.garbage]
+        loops: list[Any] = [self.machines, self.namespaces, self.garbage, self.nodes]
         loops += [loop.workloads for loop in (self.pods, self.instances) if loop is not None]
         return [loop.queue for loop in loops]
+
+    def _turned(self, workloads: Workloads) -> None:
+        """A runtime went away or came back."""
+        self.nodes.look()
+        workloads.look_at_all()
 
     @staticmethod
     async def _prime(runtime: Runtime) -> None:

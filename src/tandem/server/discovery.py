@@ -14,11 +14,9 @@ from typing import Any
 
 from tandem import __version__
 from tandem.api.kind import Doc, Kind, Registry
+from tandem.api.release import KUBERNETES, git_version
 from tandem.server.codec import encode
 from tandem.server.media import JSON, accepts
-
-KUBERNETES_VERSION = ("1", "32")
-"""The Kubernetes release whose API conventions are followed; clients check their skew against it."""
 
 KUBEVIRT_VERSION = ("1", "8")
 """The same for KubeVirt: virtctl warns when its own major and minor differ."""
@@ -192,13 +190,13 @@ class Discovery:
         return [version for name, version in self._versions if not name]
 
 
-def version_info(kubernetes: tuple[str, str] = KUBERNETES_VERSION) -> Doc:
+def version_info(kubernetes: tuple[str, str] = KUBERNETES) -> Doc:
     """``/version``: the release we follow, with our own version as its build."""
     major, minor = kubernetes
     return {
         "major": major,
         "minor": minor,
-        "gitVersion": f"v{major}.{minor}.0+tandem-{__version__}",
+        "gitVersion": git_version(__version__, kubernetes),
         "gitCommit": "",
         "gitTreeState": "",
         "buildDate": "1970-01-01T00:00:00Z",

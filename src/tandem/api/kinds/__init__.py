@@ -6,17 +6,19 @@ from tandem.api.kinds.event import EVENT
 from tandem.api.kinds.instance import VIRTUAL_MACHINE_INSTANCE
 from tandem.api.kinds.machine import VIRTUAL_MACHINE
 from tandem.api.kinds.namespace import NAMESPACE
+from tandem.api.kinds.node import NODE
 from tandem.api.kinds.pod import POD
 from tandem.api.kinds.secret import SECRET
 
 REGISTRY = Registry(
-    [NAMESPACE, POD, CONFIG_MAP, SECRET, EVENT, VIRTUAL_MACHINE, VIRTUAL_MACHINE_INSTANCE]
+    [NAMESPACE, NODE, POD, CONFIG_MAP, SECRET, EVENT, VIRTUAL_MACHINE, VIRTUAL_MACHINE_INSTANCE]
 )
 
 __all__ = [
     "CONFIG_MAP",
     "EVENT",
     "NAMESPACE",
+    "NODE",
     "POD",
     "REGISTRY",
     "SECRET",
