@@ -6,7 +6,7 @@ import asyncio
 import sys
 from datetime import date
 
-from benchmarks import footprint, machines, pods, startup
+from benchmarks import footprint, machines, peer, pods, startup
 from benchmarks.daemon import served
 from benchmarks.figures import Row, machine, markdown
 from tests import world
@@ -17,6 +17,7 @@ async def _all(endpoint: str, uri: str) -> list[Row]:
     async with served() as running:
         rows += _shown(await footprint.rows(running, world.BUSYBOX))
         rows += _shown(await pods.rows(running, endpoint, world.BUSYBOX))
+        rows += _shown(await peer.rows(running, world.BUSYBOX))
         rows += _shown(await machines.rows(running, uri, world.MACHINE))
     return rows
 
