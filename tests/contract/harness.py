@@ -116,6 +116,18 @@ class Harness(abc.ABC):
 
     # -- optional ----------------------------------------------------------------------------
 
+    def sandbox_spec(self, id: str) -> RuntimeSpec:
+        """A workload without containers, which come later."""
+        raise NotImplementedError
+
+    def container(self, name: str, script: str, **fields: Any) -> dict[str, Any]:
+        """A container for it that runs the shell's ``script``."""
+        raise NotImplementedError
+
+    async def lose_sandbox(self, id: str) -> None:
+        """Take away from outside what holds the workload's containers."""
+        raise NotImplementedError
+
     def intercept(
         self, adapter: RuntimeAdapter, step: str, action: Callable[[], Awaitable[None]]
     ) -> None:

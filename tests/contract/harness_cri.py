@@ -100,7 +100,7 @@ class CriHarness(Harness):
             (RuntimeSpec("x"), "container_spec"),
             (RuntimeSpec("x", container_spec={"image": "a"}, vm_xml="<domain/>"), "container_spec"),
             (RuntimeSpec("x", vm_xml="<domain/>"), "container_spec"),
-            (pod(containers=[]), "containers"),
+            (pod(hostname="x"), "containers"),
             (pod(containers="all"), "containers"),
             (pod(containers=[{"name": "a"}]), "containers[0].image"),
             (pod(containers=[{"name": "../up", "image": "a"}]), "containers[0].name"),
@@ -116,6 +116,21 @@ class CriHarness(Harness):
                 "containers[0].securityContext.runAsNonRoot",
             ),
         ]
+
+    def sandbox_spec(self, id: str) -> RuntimeSpec:
+        return RuntimeSpec(id, container_spec={"containers": []})
+
+    def container(self, name: str, script: str, **fields: Any) -> dict[str, Any]:
+        command = ["sh", "-c", script]
+        return {"name": name, "image": world.BUSYBOX, "command": command, **fields}
+
+    async def lose_sandbox(self, id: str) -> None:
+        async with _client(self.endpoint) as client:
+            selector = cri.PodSandboxFilter(label_selector={LABEL_ID: id})
+            request = cri.ListPodSandboxRequest(filter=selector)
+            for sandbox in (await client.call(LIST_SANDBOXES, request)).items:
+                stop = cri.StopPodSandboxRequest(pod_sandbox_id=sandbox.id)
+                await client.call(STOP_SANDBOX, stop)
 
     async def add_stranger(self) -> str:
         async with _client(self.endpoint) as client:

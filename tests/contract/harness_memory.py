@@ -56,10 +56,19 @@ class MemoryHarness(Harness):
         return [
             (RuntimeSpec("x"), "container_spec"),
             (RuntimeSpec("x", container_spec={"image": "a"}, vm_xml="<domain/>"), "container_spec"),
-            (RuntimeSpec("x", container_spec={"containers": []}), "containers"),
+            (RuntimeSpec("x", container_spec={"hostname": "x"}), "containers"),
             (RuntimeSpec("x", container_spec={"containers": [{"name": "a"}]}), "image"),
             (RuntimeSpec("x", vm_xml="<domain"), "vm_xml"),
         ]
+
+    def sandbox_spec(self, id: str) -> RuntimeSpec:
+        return RuntimeSpec(id, container_spec={"containers": []})
+
+    def container(self, name: str, script: str, **fields: Any) -> dict[str, Any]:
+        return {"name": name, "image": "demo", "command": ["sh", "-c", script], **fields}
+
+    async def lose_sandbox(self, id: str) -> None:
+        self.runtime.lose_sandbox(id)
 
     async def add_stranger(self) -> str:
         add_stranger(self.runtime, "stranger")
@@ -91,6 +100,7 @@ class MemoryMachineHarness(MemoryHarness):
 
     name = "memory-vm"
     clean_end = Phase.STOPPED
+    sandbox_spec = Harness.sandbox_spec  # machines have none
     exit_codes = False
 
     def _domain(self, id: str, words: str, **rest: Any) -> RuntimeSpec:

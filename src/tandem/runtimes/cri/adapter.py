@@ -21,9 +21,15 @@ from tandem.runtimes.adapter import (
     RuntimeSpec,
     RuntimeStatus,
 )
-from tandem.runtimes.capabilities import ImageFile, LogOptions
+from tandem.runtimes.capabilities import (
+    ImageFile,
+    LogOptions,
+    PulledImage,
+    RegistryCredentials,
+)
 from tandem.runtimes.cri._gen import cri_pb2 as cri
 from tandem.runtimes.cri.client import STATUS, VERSION, CriClient
+from tandem.runtimes.cri.containers import Containers
 from tandem.runtimes.cri.events import EventHub
 from tandem.runtimes.cri.hostfacts import read_host_facts
 from tandem.runtimes.cri.imagefiles import ImageFinder
@@ -66,13 +72,10 @@ class ContainerAdapter(RuntimeAdapter):
         self._pods = Pods(self._client, owner, self._hub.sightings)
         self._logs = LogReader(self._pods, self._hub)
         self._images = Images(self._client, pull_timeout=pull_timeout)
-        self._lifecycle = Lifecycle(
-            self._client,
-            self._pods,
-            self._images,
-            log_dir=self._log_dir,
-            max_concurrency=max_concurrency or 2 * (os.cpu_count() or 1),
-        )
+        slots = asyncio.Semaphore(max_concurrency or 2 * (os.cpu_count() or 1))
+        shared = (self._client, self._pods, self._images)
+        self._containers = Containers(*shared, log_dir=self._log_dir, slots=slots)
+        self._lifecycle = Lifecycle(*shared, self._containers, log_dir=self._log_dir, slots=slots)
 
     async def fingerprint(self) -> Fingerprint:
         try:
@@ -118,13 +121,23 @@ class ContainerAdapter(RuntimeAdapter):
     async def start_container(
         self, id: str, container: Mapping[str, Any], *, attempt: int
     ) -> RuntimeStatus:
-        """See :class:`tandem.runtimes.capabilities.Containers`.
-
-        Raises ``Conflict`` while the attempt before it still runs, and when the Pod's sandbox is
-        gone: then only a new Pod helps.
-        """
+        """See :class:`tandem.runtimes.capabilities.Containers`."""
         host = await asyncio.to_thread(read_host_facts)
-        return await self._lifecycle.start_container(id, container, attempt=attempt, host=host)
+        return await self._containers.start(id, container, attempt=attempt, host=host)
+
+    async def stop_container(self, id: str, container: str, *, grace_seconds: float) -> None:
+        """See :class:`tandem.runtimes.capabilities.Containers`."""
+        await self._containers.stop(id, container, grace_seconds=grace_seconds)
+
+    async def pull_image(
+        self,
+        image: str,
+        *,
+        pull_policy: str = "IfNotPresent",
+        credentials: Sequence[RegistryCredentials] = (),
+    ) -> PulledImage:
+        """See :class:`tandem.runtimes.capabilities.Images`."""
+        return await self._images.pull(image, pull_policy, credentials)
 
     def logs(self, id: str, *, container: str = "", options: LogOptions) -> AsyncIterator[bytes]:
         """See :class:`tandem.runtimes.capabilities.Logs`."""
@@ -158,6 +171,8 @@ def describe_runtime(
         healthy=not problems,
         problem="; ".join(f"{item.type} is false: {item.message}" for item in problems),
         hint="; ".join(_HINTS[item.type] for item in problems),
-        capabilities=frozenset({"Containers", "Logs", *(["ImageFiles"] if containerd else [])}),
+        capabilities=frozenset(
+            {"Containers", "Images", "Logs", *(["ImageFiles"] if containerd else [])}
+        ),
         details={"endpoint": endpoint, "cri": version.runtime_api_version},
     )

@@ -87,6 +87,19 @@ class Pods:
         sandbox = await self.sandbox(id)
         return await self._status(sandbox, await self.containers(sandbox.id))
 
+    async def status_of(
+        self, sandbox: cri.PodSandboxStatus, containers: Sequence[str]
+    ) -> RuntimeStatus:
+        """The status of a Pod of which it is known what it consists of: its sandbox, as it is, and
+        the newest attempts of its containers, by the runtime's ids."""
+        found = await together(self.container(id) for id in containers)
+        present = [status for status in found if status is not None]
+        return pod_status(sandbox, present, self._sightings)
+
+    def sighting(self, container: str) -> Sighting | None:
+        """What an event said of a container that CRI's status may not say yet."""
+        return self._sightings.get(container)
+
     async def list(self, *, strangers: bool) -> Sequence[RuntimeStatus]:
         """All of this owner's, or everybody else's."""
         label = {} if strangers else {LABEL_OWNER: self._owner}
@@ -133,9 +146,7 @@ class Pods:
     async def _status(
         self, sandbox: cri.PodSandboxStatus, containers: Sequence[cri.Container]
     ) -> RuntimeStatus:
-        found = await together(self.container(item.id) for item in newest(containers))
-        present = [status for status in found if status is not None]
-        return pod_status(sandbox, present, self._sightings)
+        return await self.status_of(sandbox, [item.id for item in newest(containers)])
 
     async def container(self, id: str) -> cri.ContainerStatus | None:
         """One container by the runtime's id, as CRI has it; None when it is gone."""

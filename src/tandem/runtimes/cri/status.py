@@ -9,6 +9,9 @@ The phase of a Pod, in this order:
   ended well still make ``Succeeded``; everything else is ``Failed``, because nothing that runs
   without its sandbox has a network any more
 - a state that CRI itself does not know: ``Unknown``
+
+A Pod whose sandbox was made for containers to come is ``Running`` as long as it has the sandbox,
+whatever its containers do, and ``Failed`` without.
 """
 
 from __future__ import annotations
@@ -74,9 +77,12 @@ def pod_status(
     )
     missing = [name for name in record.containers if name not in {s.name for s in statuses}]
     ready = sandbox.state == cri.SANDBOX_READY
-    phase = _phase(statuses, missing=bool(missing), ready=ready)
+    if record.sandbox_only:
+        phase = Phase.RUNNING if ready else Phase.FAILED
+    else:
+        phase = _phase(statuses, missing=bool(missing), ready=ready)
     ended = phase in (Phase.SUCCEEDED, Phase.FAILED)
-    guilty = _guilty(statuses) if ended else None
+    guilty = _guilty(statuses) if ended and not record.sandbox_only else None
     lost = phase is Phase.FAILED and guilty is None
     spec_id = sandbox.labels.get(LABEL_ID, "")
     return RuntimeStatus(

@@ -42,6 +42,8 @@ _ID = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 _PATH_PART = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?")
 _NO_MATTER = "this runtime does not have it"
 
+_CONTAINER_LISTS = ("containers", "plannedContainers", "initContainers", "ephemeralContainers")
+
 
 @dataclass(frozen=True, slots=True)
 class HostFacts:
@@ -60,12 +62,14 @@ class HostFacts:
 class PodRecord:
     """What a sandbox remembers: ``pod`` is the PodSpec without its containers, ``containers`` the
     names that ``create`` made, in order, ``quality`` the class of service, and ``privileged`` whether
-    any of them is. ``version`` is raised when the shape changes."""
+    any of them is. ``sandbox_only``: it was made without containers, which come later. ``version`` is
+    raised when the shape changes."""
 
     pod: Mapping[str, Any]
     containers: tuple[str, ...]
     quality: str
     privileged: bool
+    sandbox_only: bool = False
     version: int = 1
 
     def to_json(self) -> str:
@@ -78,7 +82,11 @@ class PodRecord:
             data = json.loads(annotations.get(ANNOTATION_POD, ""))
             if data["version"] == 1:
                 return cls(
-                    data["pod"], tuple(data["containers"]), data["quality"], data["privileged"]
+                    data["pod"],
+                    tuple(data["containers"]),
+                    data["quality"],
+                    data["privileged"],
+                    data.get("sandbox_only", False),
                 )
         except (ValueError, TypeError, KeyError):
             pass  # written by a stranger, or by a later version of ours
@@ -93,12 +101,14 @@ class PodRecord:
 
 @dataclass(frozen=True, slots=True)
 class PodPlan:
-    """All that ``create`` asks of the runtime."""
+    """All that ``create`` asks of the runtime. ``handler``: the runtime handler, empty for the
+    runtime's default."""
 
     id: str
     spec_hash: str
     sandbox: cri.PodSandboxConfig
     containers: tuple[ContainerPlan, ...] = field(default=())
+    handler: str = ""
 
 
 def plan_pod(spec: RuntimeSpec, *, owner: str, log_dir: Path, host: HostFacts) -> PodPlan:
@@ -119,18 +129,23 @@ def plan_pod(spec: RuntimeSpec, *, owner: str, log_dir: Path, host: HostFacts) -
     document = _pod_document(spec.container_spec or {}, faults)
     pod = Reader(document, "container_spec", faults)
     containers = pod.children("containers")
-    if not containers and isinstance(document.get("containers", []), list):
+    sandbox_only = document.get("containers") == []
+    if not containers and not sandbox_only and isinstance(document.get("containers", []), list):
         faults.invalid.append(causes.required(pod.at("containers")))
-    resources = [Resources.read(container.child("resources")) for container in containers]
+    coming = containers or pod.children("plannedContainers")
+    resources = [Resources.read(container.child("resources")) for container in coming]
     quality = quality_of_service(resources)
-    _refuse_unsupported(pod)
+    _refuse_unsupported(pod, sandbox_only=sandbox_only)
     record = PodRecord(
-        {key: value for key, value in document.items() if key != "containers"},
+        {key: value for key, value in document.items() if key not in _CONTAINER_LISTS},
         tuple(container.text("name") for container in containers),
         quality,
-        any(container.child("securityContext").flag("privileged") for container in containers),
+        any(container.child("securityContext").flag("privileged") for container in coming),
+        sandbox_only,
     )
     sandbox = _sandbox(spec, pod, record, owner=owner, log_dir=log_dir, host=host)
+    if sandbox.hostname:  # not of the host's network, where a port is the host's own
+        sandbox.port_mappings.extend(_port_mappings(coming))
     plans = tuple(
         plan_container(container, pod, sandbox.labels, quality, host.memory, attempt=0)
         for container in containers
@@ -139,7 +154,7 @@ def plan_pod(spec: RuntimeSpec, *, owner: str, log_dir: Path, host: HostFacts) -
     faults.check(f"spec {spec.id!r}")
     digest = _digest(spec, document)
     sandbox.labels[LABEL_SPEC_HASH] = digest
-    return PodPlan(spec.id, digest, sandbox, plans)
+    return PodPlan(spec.id, digest, sandbox, plans, pod.text("runtimeHandler"))
 
 
 def plan_later_container(
@@ -210,27 +225,30 @@ def _check_names(pod: Reader, names: Sequence[str], faults: Faults) -> None:
 
 def _digest(spec: RuntimeSpec, document: Mapping[str, Any]) -> str:
     """What tells one spec from another; the shorthand and the same written out are one."""
+    if document.get("containers") == []:
+        # The containers come later, and may be others by then.
+        document = {key: value for key, value in document.items() if key not in _CONTAINER_LISTS}
     whole = [document, dict(spec.labels)]
     text = json.dumps(whole, sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def _refuse_unsupported(pod: Reader) -> None:
-    pod.refuse("initContainers", "ephemeralContainers", why="start them with start_container")
-    pod.refuse(
-        "hostAliases",
-        "runtimeClassName",
-        "overhead",
-        "resourceClaims",
-        "resources",
-        "readinessGates",
-        "schedulingGates",
-        "setHostnameAsFQDN",
-        why=_NO_MATTER,
-    )
+def _refuse_unsupported(pod: Reader, *, sandbox_only: bool) -> None:
+    """Refuse what nobody does. Who makes only the sandbox sees to the rest of the Pod."""
+    pod.refuse("resourceClaims", "resources", "setHostnameAsFQDN", why=_NO_MATTER)
+    if not sandbox_only:
+        pod.refuse("initContainers", "ephemeralContainers", why="start them with start_container")
+        pod.refuse(
+            "hostAliases",
+            "runtimeClassName",
+            "overhead",
+            "readinessGates",
+            "schedulingGates",
+            why=_NO_MATTER,
+        )
     if pod.flag("hostUsers") is False:
         pod.refuse_even_empty("hostUsers", why="user namespaces are not available")
-    for volume in pod.children("volumes"):
+    for volume in () if sandbox_only else pod.children("volumes"):
         # Whoever owns volumes hands them over as paths of this host.
         for source in volume.keys():  # noqa: SIM118  (a Reader is no mapping)
             if source not in ("name", "hostPath"):
@@ -277,7 +295,6 @@ def _describe_sandbox(
     if not host_network:
         # A Pod's name may be longer than the kernel lets a host's name be.
         config.hostname = (hostname or config.metadata.name)[:63].rstrip("-.")
-        config.port_mappings.extend(_port_mappings(pod))
     if (dns := _dns(pod, host)) is not None:
         config.dns_config.CopyFrom(dns)
     context = pod.child("securityContext")
@@ -289,13 +306,13 @@ def _describe_sandbox(
     return config
 
 
-def _port_mappings(pod: Reader) -> list[cri.PortMapping]:
+def _port_mappings(containers: Sequence[Reader]) -> list[cri.PortMapping]:
     mappings = []
-    for container in pod.children("containers"):
+    for container in containers:
         for port in container.children("ports"):
             number = port.number("containerPort", 1, 65535)
             if number is None and not port.has("containerPort"):
-                pod.faults.invalid.append(causes.required(port.at("containerPort")))
+                port.faults.invalid.append(causes.required(port.at("containerPort")))
             protocol = port.choice("protocol", ("TCP", "UDP", "SCTP"), "TCP")
             host_port = port.number("hostPort", 0, 65535)
             if number and host_port:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 from weakref import WeakValueDictionary
 from xml.etree import ElementTree
@@ -19,7 +20,6 @@ from tandem.errors import (
     AlreadyExists,
     Cause,
     Conflict,
-    ImagePullError,
     InvalidSpec,
     NotFound,
     Unavailable,
@@ -37,9 +37,15 @@ from tandem.runtimes.adapter import (
     RuntimeSpec,
     RuntimeStatus,
 )
-from tandem.runtimes.capabilities import ImageFile, LogOptions
+from tandem.runtimes.capabilities import (
+    ImageFile,
+    LogOptions,
+    PulledImage,
+    RegistryCredentials,
+)
 from tandem.runtimes.memory.console import EchoConsole
 from tandem.runtimes.memory.faults import Faults
+from tandem.runtimes.memory.images import pull, unpullable
 from tandem.runtimes.memory.logs import select, stamped
 from tandem.runtimes.memory.script import plan
 from tandem.runtimes.memory.spec import check, container_of, pod_spec, spec_hash
@@ -49,7 +55,9 @@ HANDLE_VERSION = 1
 DEFAULT_GRACE_SECONDS = 30.0
 STRANGER = "somebody-else"
 
-_CAPABILITIES = frozenset({"Logs", "Containers", "Console", "Pause", "ImageFiles"})
+_CAPABILITIES = frozenset(
+    {"Console", "Containers", "ImageDirectories", "ImageFiles", "Images", "Logs", "Pause"}
+)
 
 
 class MemoryAdapter(RuntimeAdapter):
@@ -102,13 +110,14 @@ class MemoryAdapter(RuntimeAdapter):
         for container in workload.containers.values():
             await self.faults.at("create.pull")
             if container.image in self.runtime.unpullable:
-                raise _unpullable(container)
+                raise unpullable(container.image, container.name)
+            if missing := container.plan.missing:
+                raise InvalidSpec(f"container {container.name!r} cannot be started: {missing}")
         await self.faults.at("create.define")
         await self.faults.at("create.start")
         self.runtime.add(workload)
         for container in workload.containers.values():
             self.runtime.start(workload, container)
-            self.runtime.publish(workload, EventKind.STARTED, container.name)
         return self._status(workload)
 
     async def delete(self, id: str, *, grace_seconds: float | None = None) -> None:
@@ -166,16 +175,60 @@ class MemoryAdapter(RuntimeAdapter):
             return self._status(workload)
         if old is not None and old.phase is Phase.RUNNING:
             raise Conflict(f"container {new.name!r} of {id!r} is still running")
+        if workload.sandbox_lost:
+            raise Conflict(f"the sandbox of Pod {id!r} is gone, and its containers with it")
         await self.faults.at("start_container.pull")
         if new.image in self.runtime.unpullable:
-            raise _unpullable(new)
+            raise unpullable(new.image, new.name)
         new.attempt = attempt
         if old is not None:
             new.previous = old.log
         workload.containers[new.name] = new
         self.runtime.start(workload, new)
-        self.runtime.publish(workload, EventKind.STARTED, new.name)
         return self._status(workload)
+
+    async def stop_container(self, id: str, container: str, *, grace_seconds: float) -> None:
+        """See :class:`tandem.runtimes.capabilities.Containers`."""
+        await self._reach("stop_container")
+        if workload := self.runtime.find(self.owner, id):
+            await self.runtime.stop(workload, grace_seconds, only=container)
+
+    async def pull_image(
+        self,
+        image: str,
+        *,
+        pull_policy: str = "IfNotPresent",
+        credentials: Sequence[RegistryCredentials] = (),
+    ) -> PulledImage:
+        """See :class:`tandem.runtimes.capabilities.Images`."""
+        await self._reach("pull_image")
+        return await pull(self.runtime, image, pull_policy, credentials)
+
+    async def image_directory(
+        self,
+        image: str,
+        *,
+        holder: str,
+        pull_policy: str = "IfNotPresent",
+        credentials: Sequence[RegistryCredentials] = (),
+    ) -> Path:
+        """See :class:`tandem.runtimes.capabilities.ImageDirectories`; they come from
+        ``runtime.directories``."""
+        await self._reach("image_directory")
+        await pull(self.runtime, image, pull_policy, credentials)
+        if (directory := self.runtime.directories.get(image)) is None:
+            raise InvalidSpec(f"image {image!r} has no layers")
+        self.runtime.holders.setdefault(holder, set()).add(image)
+        return directory
+
+    async def release_image_directories(self, holder: str) -> None:
+        """See :class:`tandem.runtimes.capabilities.ImageDirectories`."""
+        await self._reach("release_image_directories")
+        self.runtime.holders.pop(holder, None)
+
+    async def image_directory_holders(self) -> Collection[str]:
+        """See :class:`tandem.runtimes.capabilities.ImageDirectories`."""
+        return list(self.runtime.holders)
 
     async def logs(
         self, id: str, *, container: str = "", options: LogOptions
@@ -240,7 +293,7 @@ class MemoryAdapter(RuntimeAdapter):
         """See :class:`tandem.runtimes.capabilities.ImageFiles`; files come from ``runtime.images``."""
         await self._reach("image_file")
         if image in self.runtime.unpullable:
-            raise ImagePullError(f"image {image!r} cannot be pulled", details={"image": image})
+            raise unpullable(image)
         if (file := self.runtime.images.get((image, path))) is None:
             raise InvalidSpec(f"image {image!r} has no file {path or '/disk/*'!r}")
         return ImageFile(digest=f"sha256:{hashlib.sha256(image.encode()).hexdigest()}", path=file)
@@ -287,6 +340,7 @@ class MemoryAdapter(RuntimeAdapter):
             address=self.runtime.next_address(),
             machine=spec.vm_xml is not None,
             grace=grace,
+            sandbox_only=not containers,
             containers={c.name: c for c in containers},
         )
 
@@ -294,19 +348,22 @@ class MemoryAdapter(RuntimeAdapter):
         pairs = [(c, c.status()) for c in workload.containers.values()]
         phase = workload.phase()
         ended = phase in (Phase.SUCCEEDED, Phase.FAILED, Phase.STOPPED)
-        worst = max(pairs, key=lambda pair: pair[1].exit_code or 0)[1] if ended else None
+        worst = None
+        if ended and not workload.sandbox_only:
+            worst = max(pairs, key=lambda pair: pair[1].exit_code or 0)[1]
+        lost = workload.sandbox_lost
         return RuntimeStatus(
             phase=phase,
             id=workload.uuid if workload.machine else workload.id,
             spec_id=workload.id,
             handle=RuntimeHandle(self.name, HANDLE_VERSION, {"id": workload.id}),
             exit_code=worst.exit_code if worst and not workload.machine else None,
-            reason=worst.reason if worst else "",
-            message=worst.message if worst else "",
+            reason=worst.reason if worst else "SandboxLost" if lost else "",
+            message=worst.message if worst else "the Pod's sandbox is gone" if lost else "",
             created_at=workload.created_at,
             started_at=_extreme(min, [c.started_at for c, _ in pairs]),
             finished_at=_extreme(max, [c.finished_at for c, _ in pairs]) if ended else None,
-            addresses=(workload.address,) if workload.running else (),
+            addresses=(workload.address,) if workload.reachable else (),
             containers=() if workload.machine else tuple(status for _, status in pairs),
             labels={
                 **workload.spec.labels,
@@ -325,13 +382,6 @@ def add_stranger(runtime: MemoryRuntime, id: str) -> None:
     runtime.add(workload)
     for container in workload.containers.values():
         runtime.start(workload, container)
-
-
-def _unpullable(container: Container) -> ImagePullError:
-    return ImagePullError(
-        f"image {container.image!r} cannot be pulled: not found",
-        details={"image": container.image, "container": container.name},
-    )
 
 
 def _extreme(choose: Callable[..., Any], values: Sequence[Any]) -> Any:

@@ -2,8 +2,9 @@
 
 A container's command (or a domain's ``<description>``) is read as statements separated by ``;``,
 also inside ``sh -c "..."``: ``echo WORDS``, ``sleep SECONDS``, ``exit CODE``, ``true``, ``false`` and
-``ignore-stop`` (``trap '' TERM`` means the same). Any other statement, and no statement at all, runs
-until it is stopped.
+``ignore-stop`` (``trap '' TERM`` means the same). ``echo WORDS >PATH`` writes a file, of which only the
+termination message is ever read. A program below ``/no/such/`` cannot be started. Any other
+statement, and no statement at all, runs until it is stopped.
 """
 
 from __future__ import annotations
@@ -17,11 +18,14 @@ _SHELLS = ("sh", "/bin/sh", "bash", "/bin/bash", "ash", "/bin/ash")
 
 @dataclass(slots=True)
 class Plan:
-    """``outputs`` as (seconds after start, line); ``end`` as (seconds, exit code), None: never."""
+    """``outputs`` as (seconds after start, line); ``end`` as (seconds, exit code), None: never;
+    ``files`` by path, as they are at the end; ``missing``: the program, when there is none."""
 
     outputs: list[tuple[float, bytes]] = field(default_factory=list)
     end: tuple[float, int] | None = None
     ignores_stop: bool = False
+    files: dict[str, str] = field(default_factory=dict)
+    missing: str = ""
 
 
 def plan(command: Sequence[str]) -> Plan:
@@ -35,6 +39,12 @@ def plan(command: Sequence[str]) -> Plan:
     clock, code = 0.0, 0
     for statement in statements:
         match statement:
+            case [program, *_] if program.startswith("/no/such/"):
+                result.missing = program
+                return result
+            case ["echo", *rest, file] if file.startswith(">"):
+                result.files[file[1:]] = " ".join(rest) + "\n"
+                code = 0
             case ["echo", *rest]:
                 result.outputs.append((clock, (" ".join(rest) + "\n").encode()))
                 code = 0

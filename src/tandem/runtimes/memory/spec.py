@@ -37,10 +37,11 @@ def check(spec: RuntimeSpec) -> None:
 
 
 def _check_containers(spec: RuntimeSpec) -> list[Cause]:
-    containers = pod_spec(spec).get("containers") or []
+    containers = pod_spec(spec).get("containers")
     causes = []
-    if not containers:
+    if containers is None:
         causes.append(Cause("container_spec.containers", "Required value", "FieldValueRequired"))
+    containers = containers or []
     names = [str(doc.get("name", "")) for doc in containers]
     for index, doc in enumerate(containers):
         path = f"container_spec.containers[{index}]"
@@ -76,7 +77,13 @@ def container_of(doc: Mapping[str, Any]) -> Container:
     if not image:
         cause = Cause("image", "Required value", "FieldValueRequired")
         raise InvalidSpec(f"container {name!r} has no image", causes=[cause])
-    return Container(name, image, plan([*(doc.get("command") or []), *(doc.get("args") or [])]))
+    return Container(
+        name,
+        image,
+        plan([*(doc.get("command") or []), *(doc.get("args") or [])]),
+        message_path=doc.get("terminationMessagePath", "/dev/termination-log"),
+        logs_are_message=doc.get("terminationMessagePolicy") == "FallbackToLogsOnError",
+    )
 
 
 def spec_hash(spec: RuntimeSpec) -> str:

@@ -21,6 +21,7 @@ from tandem.runtimes.adapter import (
     RuntimeEvent,
     RuntimeSpec,
 )
+from tandem.runtimes.capabilities import RegistryCredentials
 from tandem.runtimes.memory.faults import Faults
 from tandem.runtimes.memory.script import Plan
 
@@ -38,7 +39,10 @@ def utc_now() -> datetime:
 
 @dataclass(slots=True)
 class Container:
-    """One container, newest attempt; ``previous`` is the log of the attempt before."""
+    """One container, newest attempt; ``previous`` is the log of the attempt before.
+
+    ``message_path``: the file whose content at the end is the message; ``logs_are_message``: where
+    there is none and it failed, the end of the log is."""
 
     name: str
     image: str
@@ -55,6 +59,8 @@ class Container:
     log: list[tuple[datetime, bytes]] = field(default_factory=list)
     previous: list[tuple[datetime, bytes]] = field(default_factory=list)
     timers: list[asyncio.TimerHandle] = field(default_factory=list)
+    message_path: str = ""
+    logs_are_message: bool = False
 
     def status(self) -> ContainerStatus:
         """The status as the adapter reports it."""
@@ -86,8 +92,9 @@ class Workload:
     machine: bool
     grace: float
     containers: dict[str, Container] = field(default_factory=dict)
-    paused: bool = False
+    sandbox_only: bool = False
     sandbox_lost: bool = False
+    paused: bool = False
     created_at: datetime = field(default_factory=utc_now)
     console_owner: object | None = None
     changed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -102,9 +109,16 @@ class Workload:
         """Whether any container still runs."""
         return any(c.phase is Phase.RUNNING for c in self.containers.values())
 
+    @property
+    def reachable(self) -> bool:
+        """Whether it has an address."""
+        return not self.sandbox_lost if self.sandbox_only else self.running
+
     def phase(self) -> Phase:
         """The workload's phase, out of its containers' phases."""
         phases = [c.phase for c in self.containers.values()]
+        if self.sandbox_only:
+            return Phase.FAILED if self.sandbox_lost else Phase.RUNNING
         if self.paused:
             return Phase.PAUSED
         if Phase.RUNNING in phases:
@@ -122,13 +136,19 @@ class MemoryRuntime:
     """All workloads of all owners, the subscribers to their events, and the faults to inject.
 
     ``images``: files that ``image_file`` finds, by image and path (path None: the single disk).
-    ``unpullable``: images that cannot be pulled. ``available``: False makes every call fail.
+    ``directories``: images with a whole file system. ``unpullable``: images that cannot be pulled.
+    ``private``: the credentials without which an image cannot. ``present``: images that need not be
+    pulled. ``available``: False makes every call fail.
     """
 
     def __init__(self) -> None:
         self.faults = Faults()
         self.images: dict[tuple[str, str | None], Path] = {}
+        self.directories: dict[str, Path] = {}
+        self.holders: dict[str, set[str]] = {}
         self.unpullable: set[str] = set()
+        self.private: dict[str, RegistryCredentials] = {}
+        self.present: set[str] = set()
         self.workloads: dict[tuple[str, str], Workload] = {}
         self._by_uuid: dict[tuple[str, str], Workload] = {}
         self._subscribers: dict[asyncio.Queue[RuntimeEvent | None], str] = {}
@@ -177,6 +197,13 @@ class MemoryRuntime:
                     workload, container, _KILLED, "Crashed" if workload.machine else "Error"
                 )
 
+    def lose_sandbox(self, id: str, *, owner: str = "tandem") -> None:
+        """Take a Pod's sandbox away, as a reboot of the host does; its containers end."""
+        workload = self.workloads[owner, id]
+        workload.sandbox_lost = True
+        self.crash(id, owner=owner)
+        self.publish(workload, EventKind.STOPPED)
+
     def vanish(self, id: str, *, owner: str = "tandem") -> None:
         """Remove a workload behind the adapter's back."""
         self.remove(self.workloads[owner, id])
@@ -216,6 +243,12 @@ class MemoryRuntime:
 
     def start(self, workload: Workload, container: Container) -> None:
         """Run a container's plan."""
+        if missing := container.plan.missing:
+            self._end(container, 128, "StartError", f"exec: {missing!r}: no such file or directory")
+            self._wake(workload)
+            self.publish(workload, EventKind.STOPPED, container.name)
+            return
+        self.publish(workload, EventKind.STARTED, container.name)
         container.phase = Phase.RUNNING
         container.started_at = utc_now()
         loop = asyncio.get_running_loop()
@@ -233,19 +266,25 @@ class MemoryRuntime:
                 loop.call_later(after, self._finish, workload, container, code, reason)
             )
 
-    async def stop(self, workload: Workload, grace: float) -> None:
-        """Ask every container to end, wait ``grace`` seconds, then force the rest."""
-        for container in workload.containers.values():
+    async def stop(self, workload: Workload, grace: float, *, only: str | None = None) -> None:
+        """Ask every container (or the one named ``only``) to end, wait ``grace`` seconds, then force
+        the rest."""
+        stopping = [c for c in workload.containers.values() if only in (None, c.name)]
+
+        def running() -> bool:
+            return any(container.phase is Phase.RUNNING for container in stopping)
+
+        for container in stopping:
             if container.phase is Phase.RUNNING and grace > 0 and not container.plan.ignores_stop:
                 self._finish(workload, container, *self._obeyed(workload))
-        if workload.running and grace > 0:
+        if running() and grace > 0:
             try:
                 async with asyncio.timeout(grace):
-                    while workload.running:
+                    while running():
                         await workload.changed.wait()
             except TimeoutError:
                 pass
-        for container in workload.containers.values():
+        for container in stopping:
             if container.phase is Phase.RUNNING:
                 self._finish(workload, container, _KILLED, "Killed")
 
@@ -286,19 +325,32 @@ class MemoryRuntime:
     def _finish(self, workload: Workload, container: Container, code: int, reason: str) -> None:
         if container.phase is not Phase.RUNNING:
             return
-        _cancel_timers(container)
-        container.phase = Phase.SUCCEEDED if code == 0 else Phase.FAILED
-        container.exit_code = code
-        container.reason = reason
-        container.finished_at = utc_now()
+        self._end(container, code, reason, _last_words(container, code))
         workload.paused = False
         self._wake(workload)
         self.publish(workload, EventKind.STOPPED, container.name)
 
     @staticmethod
+    def _end(container: Container, code: int, reason: str, message: str) -> None:
+        _cancel_timers(container)
+        container.phase = Phase.SUCCEEDED if code == 0 else Phase.FAILED
+        container.exit_code = code
+        container.reason = reason
+        container.message = message
+        container.finished_at = utc_now()
+
+    @staticmethod
     def _wake(workload: Workload) -> None:
         workload.changed.set()
         workload.changed = asyncio.Event()
+
+
+def _last_words(container: Container, code: int) -> str:
+    """The termination message, of at most 4096 bytes, or 80 lines and 2048 bytes of the log."""
+    message = container.plan.files.get(container.message_path, "")[-4096:]
+    if not message and code and container.logs_are_message:
+        return b"".join(line for _, line in container.log[-80:])[-2048:].decode(errors="replace")
+    return message
 
 
 def _cancel_timers(container: Container) -> None:

@@ -9,10 +9,12 @@ from typing import Any
 import grpc
 import pytest
 
-from tandem.errors import DeadlineExceeded, ImagePullError, Unavailable
+from tandem.errors import ImagePullError, Unavailable
+from tandem.runtimes.capabilities import RegistryCredentials
 from tandem.runtimes.cri._gen import cri_pb2 as cri
 from tandem.runtimes.cri.client import IMAGE_STATUS, PULL_IMAGE
 from tandem.runtimes.cri.images import Images
+from tandem.runtimes.references import is_reference
 from tests.unit.runtimes.cri.fake import FakeRuntime, Refusal, serving
 
 REFERENCE = "registry.example/web:1"
@@ -72,7 +74,7 @@ async def test_an_absent_image_that_may_not_be_pulled_is_an_error(tmp_path: Path
     async with serving(Registry(), tmp_path / "s") as client:
         with pytest.raises(ImagePullError, match="pull policy is Never") as caught:
             await Images(client, pull_timeout=5).ensure(REFERENCE, "Never")
-    assert caught.value.details == {"image": REFERENCE}
+    assert caught.value.details == {"image": REFERENCE, "reason": "ErrImageNeverPull"}
 
 
 async def test_those_who_want_the_same_image_share_one_pull(tmp_path: Path) -> None:
@@ -134,9 +136,83 @@ async def test_a_runtime_that_is_away_is_no_fault_of_the_image(tmp_path: Path) -
             await Images(client, pull_timeout=5).ensure(REFERENCE, "Always")
 
 
-async def test_a_pull_has_a_time_limit_of_its_own(tmp_path: Path) -> None:
+async def test_a_registry_that_stalls_is_named_as_the_one_at_fault(tmp_path: Path) -> None:
     registry = Registry()
     registry.release.clear()
     async with serving(registry, tmp_path / "s") as client:
-        with pytest.raises(DeadlineExceeded):
+        with pytest.raises(ImagePullError, match="the registry did not deliver"):
             await Images(client, pull_timeout=0.05).ensure(REFERENCE, "Always")
+
+
+async def test_a_name_that_cannot_be_one_is_not_asked_for(tmp_path: Path) -> None:
+    async with serving(Registry(), tmp_path / "s") as client:
+        with pytest.raises(ImagePullError, match="invalid reference format") as caught:
+            await Images(client, pull_timeout=5).ensure("Not/A Name", "Always")
+    assert caught.value.details["reason"] == "InvalidImageName"
+
+
+async def test_credentials_are_tried_in_order_and_none_at_last(tmp_path: Path) -> None:
+    registry = Registry()
+    asked: list[str] = []
+
+    async def guarded(request: Any) -> Any:
+        asked.append(request.auth.username)
+        if request.auth.username != "right":
+            raise Refusal(grpc.StatusCode.UNKNOWN, f"{request.auth.username}: 401 Unauthorized")
+        return await registry.pull(request)
+
+    registry.answer(PULL_IMAGE, guarded)
+    wrong, right = RegistryCredentials("wrong", "x"), RegistryCredentials("right", "y")
+    async with serving(registry, tmp_path / "s") as client:
+        images = Images(client, pull_timeout=5)
+        pulled = await images.pull(REFERENCE, "Always", [wrong, right])
+        assert (pulled.id, pulled.pulled) == ("sha256:1", True)
+        assert asked == ["wrong", "right"]
+        asked.clear()
+        with pytest.raises(ImagePullError, match="wrong: 401"):  # not what nobody was told
+            await images.pull(REFERENCE, "Always", [wrong])
+        assert asked == ["wrong", ""]
+
+
+async def test_pulls_with_other_credentials_are_other_pulls(tmp_path: Path) -> None:
+    registry = Registry()
+    registry.release.clear()
+    async with serving(registry, tmp_path / "s") as client:
+        images = Images(client, pull_timeout=5)
+        mine, yours = [RegistryCredentials("me")], [RegistryCredentials("you")]
+        pulls = [
+            asyncio.create_task(images.pull(REFERENCE, "Always", credentials))
+            for credentials in (mine, mine, yours)
+        ]
+        async with asyncio.timeout(5):
+            while registry.pulls < 2:  # noqa: ASYNC110  (the registry tells the first only)
+                await asyncio.sleep(0.01)
+        registry.release.set()
+        await asyncio.gather(*pulls)
+    assert registry.pulls == 2
+
+
+async def test_what_is_there_is_told_from_what_was_pulled(tmp_path: Path) -> None:
+    async with serving(Registry(), tmp_path / "s") as client:
+        images = Images(client, pull_timeout=5)
+        assert (await images.pull(REFERENCE, "IfNotPresent", ())).pulled
+        assert not (await images.pull(REFERENCE, "IfNotPresent", ())).pulled
+        assert not (await images.pull(REFERENCE, "Never", ())).pulled
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "busybox", "library/busybox:1.36", "registry.k8s.io/pause:3.9", "localhost:5000/a/b_c/d--e",
+        "[::1]:5000/a", "A.example/b", f"a@sha256:{'0' * 64}", f"a:1@sha256:{'0' * 64}",
+    ],
+)  # fmt: skip
+def test_names_that_images_have(name: str) -> None:
+    assert is_reference(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["", "A", "a b", "a:", "a/", "/a", "a:1:2", "a@sha256:0", "a\n", "-a", "a..b"]
+)
+def test_names_that_no_image_has(name: str) -> None:
+    assert not is_reference(name)
