@@ -7,9 +7,9 @@ garbage collection all work from this one description. A new kind is one new mod
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from tandem.errors import Cause
 
@@ -29,7 +29,43 @@ class Column:
     description: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """A kind that has ``/scale``: ``spec.replicas`` and ``status.replicas`` are numbers of objects
+    that ``selector(doc)``, in the form of a query, selects."""
+
+    selector: Callable[[Doc], str]
+
+
+class Lookup(Protocol):
+    """The objects that are there, as an admission may ask for them."""
+
+    def get(self, resource: str, namespace: str, name: str) -> Doc | None:
+        """An object, or None; ``resource`` as :attr:`Kind.resource` has it."""
+        ...
+
+    def list(self, resource: str) -> Sequence[Doc]:
+        """All objects of a resource."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A subresource by which one part of an object changes, under rules of its own.
+
+    ``take(new, old)`` is ``old`` with that part of ``new``, whatever else ``new`` says. ``validate``
+    stands for the kind's own.
+    """
+
+    take: Callable[[Doc, Doc], Doc]
+    validate: Callable[[Doc, Doc], list[Cause]]
+
+
 def _nothing(_: Doc) -> None:
+    return None
+
+
+def _admitted(_: Doc, _lookup: Lookup) -> None:
     return None
 
 
@@ -49,7 +85,10 @@ class Kind:
     ``status``: whether ``/status`` is a subresource of its own, so that writes to the main resource
     leave ``.status`` alone and the reverse.
     ``subresources``: further subresources to list in discovery (``log``, ``console``).
+    ``parts``: subresources that are read as the whole object and write a part of it.
     ``default(doc)``: fills defaults in place, on create and update, idempotent.
+    ``admit(doc, lookup)``: on create, after the defaults, fills in what other objects say, in place, and
+    raises ``Forbidden`` where one that is named is not there.
     ``validate(new, old)``: semantic rules beyond the schema, ``old`` is None on create; also says
     which fields are immutable and which are known but not supported here.
     ``warn(new, old)``: sentences for the HTTP ``Warning`` header.
@@ -58,6 +97,9 @@ class Kind:
     ``field_labels``: what ``fieldSelector`` may name beyond ``metadata.name`` and
     ``metadata.namespace``.
     ``spec_fields``: top-level fields whose change raises ``metadata.generation``.
+    ``scale``: what ``/scale`` is made of, None for kinds that have none.
+    ``orphans``: what an object owned is left alone when a delete does not say what becomes of it, as
+    in the kinds that are older than garbage collection.
     ``merge_only``: patched by JSON merge patch, not strategic merge (custom resources, as KubeVirt's
     are in a cluster: a strategic patch is answered with 415).
     """
@@ -73,13 +115,17 @@ class Kind:
     namespaced: bool = True
     status: bool = True
     subresources: tuple[str, ...] = ()
+    parts: Mapping[str, Part] = field(default_factory=dict)
     columns: tuple[Column, ...] = ()
     default: Callable[[Doc], None] = _nothing
+    admit: Callable[[Doc, Lookup], None] = _admitted
     validate: Callable[[Doc, Doc | None], list[Cause]] = _no_causes
     warn: Callable[[Doc, Doc | None], list[str]] = _no_warnings
     grace: Callable[[Doc], int | None] = field(default=lambda _doc: None)
     field_labels: Mapping[str, Callable[[Doc], str]] = field(default_factory=dict)
     spec_fields: tuple[str, ...] = ("spec",)
+    scale: Scale | None = None
+    orphans: bool = False
     merge_only: bool = False
 
     @property

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 from tandem.api import causes, meta, schema
-from tandem.api.kind import Doc, Kind
+from tandem.api.kind import Doc, Kind, Lookup
 from tandem.errors import BadRequest, Cause, Conflict, InvalidSpec
 
 FieldValidation = Literal["Strict", "Warn", "Ignore"]
@@ -54,12 +54,18 @@ class DeleteDecision:
 
 
 def prepare_create(
-    kind: Kind, doc: Doc, *, namespace: str, field_validation: FieldValidation = "Warn"
+    kind: Kind,
+    doc: Doc,
+    *,
+    namespace: str,
+    field_validation: FieldValidation = "Warn",
+    lookup: Lookup | None = None,
 ) -> Prepared:
     """Make a client's document an object: complete, valid, with a name and an identity.
 
-    ``namespace`` is the request's, empty for kinds that are in none. ``doc`` is altered in place.
-    Raises ``BadRequest`` (wrong shape) and ``InvalidSpec`` (wrong content).
+    ``namespace`` is the request's, empty for kinds that are in none. ``lookup`` is what the kind's
+    admission asks; without one it is left out. ``doc`` is altered in place. Raises ``BadRequest``
+    (wrong shape), ``InvalidSpec`` (wrong content) and ``Forbidden`` (what admission says).
     """
     warnings, structural = _decode(kind, doc, field_validation)
     metadata: Doc = doc["metadata"]
@@ -77,6 +83,8 @@ def prepare_create(
     if kind.status:
         doc.pop("status", None)
     kind.default(doc)
+    if lookup is not None and not structural:
+        kind.admit(doc, lookup)
     _refuse(kind, doc, [*structural, *_metadata_causes(metadata), *kind.validate(doc, None)])
     return Prepared(doc, (*warnings, *kind.warn(doc, None)))
 
@@ -91,8 +99,8 @@ def prepare_update(
 ) -> Prepared:
     """Make ``new`` the next state of ``old``; ``new`` is altered in place.
 
-    ``subresource`` ``status`` changes the status and nothing else; any other name, and none, changes
-    everything but the status (where the kind keeps it apart). ``metadata.resourceVersion`` is passed
+    ``subresource`` ``status`` changes the status and nothing else, one of the kind's parts that part;
+    any other name, and none, changes everything but the status (where the kind keeps it apart). ``metadata.resourceVersion`` is passed
     on for the store to check. Raises ``BadRequest``, ``Conflict`` (another object of the same name
     by now) and ``InvalidSpec``.
     """
@@ -119,14 +127,18 @@ def prepare_update(
             old,
             [causes.invalid("metadata.resourceVersion", 0, "must be specified for an update")],
         )
+    part = kind.parts.get(subresource)
     if subresource == "status":
         new = _with_status_of(old, new)
     else:
+        if part is not None:
+            new = _with_version_of(new, part.take(new, old))
         _carry_over(kind, new, old)
         kind.default(new)
         _count_generation(kind, new, old)
     found = [*structural, *_metadata_causes(new["metadata"]), *_transition_causes(new, old)]
-    _refuse(kind, new, [*found, *kind.validate(new, old)])
+    rules = part.validate(new, old) if part is not None else kind.validate(new, old)
+    _refuse(kind, new, [*found, *rules])
     return Prepared(new, (*warnings, *kind.warn(new, old)), _is_released(kind, new))
 
 
@@ -143,7 +155,7 @@ def prepare_delete(
     options = options or {}
     _check_delete_options(kind, doc, options)
     metadata = doc["metadata"]
-    finalizers = _finalizers_for(metadata.get("finalizers") or [], options)
+    finalizers = _finalizers_for(kind, metadata.get("finalizers") or [], options)
     grace = _grace(kind, doc, options)
     marked_grace = metadata.get("deletionGracePeriodSeconds") or 0
     marked = bool(metadata.get("deletionTimestamp"))
@@ -328,14 +340,20 @@ def _count_generation(kind: Kind, new: Doc, old: Doc) -> None:
 
 
 def _with_status_of(old: Doc, new: Doc) -> Doc:
-    doc = {**old, "metadata": dict(old["metadata"])}
-    doc["metadata"].pop("resourceVersion", None)
-    if version := new["metadata"].get("resourceVersion"):
-        doc["metadata"]["resourceVersion"] = version
+    doc = _with_version_of(new, old)
     if "status" in new:
         doc["status"] = new["status"]
     else:
         doc.pop("status", None)
+    return doc
+
+
+def _with_version_of(new: Doc, old: Doc) -> Doc:
+    """``old``, for the store to check against the version that ``new`` names, if any."""
+    doc = {**old, "metadata": dict(old["metadata"])}
+    doc["metadata"].pop("resourceVersion", None)
+    if version := new["metadata"].get("resourceVersion"):
+        doc["metadata"]["resourceVersion"] = version
     return doc
 
 
@@ -394,13 +412,16 @@ def _grace(kind: Kind, doc: Doc, options: Mapping[str, Any]) -> int | None:
     return 1 if seconds < 0 else seconds
 
 
-def _finalizers_for(finalizers: list[str], options: Mapping[str, Any]) -> list[str]:
-    """The finalizers with the one the propagation policy stands for; unset leaves them be."""
+def _finalizers_for(kind: Kind, finalizers: list[str], options: Mapping[str, Any]) -> list[str]:
+    """The finalizers with the one the propagation policy stands for. Where nothing is said, one that
+    is there already stays, and the kind's own way is taken otherwise."""
     policy = options.get("propagationPolicy")
     if policy is None and options.get("orphanDependents") is not None:
         policy = "Orphan" if options["orphanDependents"] else "Background"
     if policy is None:
-        return finalizers
+        if not kind.orphans or {_FOREGROUND, _ORPHAN} & set(finalizers):
+            return finalizers
+        policy = "Orphan"
     kept = [name for name in finalizers if name not in (_FOREGROUND, _ORPHAN)]
     wanted = _PROPAGATION[policy]
     return [*kept, wanted] if wanted else kept

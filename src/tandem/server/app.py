@@ -17,7 +17,7 @@ from aiohttp import web
 from tandem.api.kind import Doc, Kind, Registry
 from tandem.errors import BadRequest, Forbidden, MethodNotAllowed, TandemError, Unauthorized
 from tandem.runtimes.adapter import RuntimeAdapter
-from tandem.server import logs, machines, media, reading, respond, watching, writing
+from tandem.server import logs, machines, media, reading, respond, scale, watching, writing
 from tandem.server.call import Api, Call, Handler, find_kind, no_such_path
 from tandem.server.discovery import KUBEVIRT_VERSION, Discovery, version_info
 from tandem.server.health import Health
@@ -252,6 +252,8 @@ def _subresource(kind: Kind, target: Target) -> Mapping[str, Handler]:
         raise no_such_path()
     if target.subresource == "status" and kind.status:
         return _STATUS
+    if target.subresource == "scale" and kind.scale:
+        return scale.HANDLERS
     if kind.resource == "pods":
         if target.subresource == "log":
             return {"GET": logs.pod_log}

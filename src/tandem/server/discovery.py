@@ -14,6 +14,7 @@ from typing import Any
 
 from tandem import __version__
 from tandem.api.kind import Doc, Kind, Registry
+from tandem.api.kinds.scale import SCALE
 from tandem.api.release import KUBERNETES, git_version
 from tandem.server.codec import encode
 from tandem.server.media import JSON, accepts
@@ -137,10 +138,11 @@ class Discovery:
                     "name": f"{kind.plural}/{name}",
                     "singularName": "",
                     "namespaced": kind.namespaced,
-                    "kind": kind.kind,
+                    **({} if made_of is kind else _group_version(made_of)),
+                    "kind": made_of.kind,
                     "verbs": verbs,
                 }
-                for name, verbs in _subresources(kind)
+                for name, made_of, verbs in _subresources(kind)
             ]
         # As KubeVirt lists its own: the name alone tells, kind and verbs stay empty.
         resources += [
@@ -227,18 +229,28 @@ def _names(kind: Kind) -> Doc:
     return names
 
 
-def _subresources(kind: Kind) -> list[tuple[str, list[str]]]:
-    listed = [(name, ["get"]) for name in kind.subresources]
+def _subresources(kind: Kind) -> list[tuple[str, Kind, list[str]]]:
+    """Name, what it is made of, and verbs."""
+    listed = [(name, kind, ["get"]) for name in kind.subresources]
     if kind.status:
-        listed.append(("status", _STATUS_VERBS))
-    return sorted(listed)
+        listed.append(("status", kind, _STATUS_VERBS))
+    if kind.scale:
+        listed.append(("scale", SCALE, _STATUS_VERBS))
+    return sorted(listed, key=lambda entry: entry[0])
+
+
+def _group_version(kind: Kind) -> Doc:
+    return {"group": kind.group, "version": kind.version}
+
+
+def _response_kind(kind: Kind) -> Doc:
+    return {**_group_version(kind), "kind": kind.kind}
 
 
 def _aggregated_resource(kind: Kind) -> Doc:
-    response_kind = {"group": kind.group, "version": kind.version, "kind": kind.kind}
     resource: Doc = {
         "resource": kind.plural,
-        "responseKind": response_kind,
+        "responseKind": _response_kind(kind),
         "scope": "Namespaced" if kind.namespaced else "Cluster",
         "singularResource": kind.singular,
         "verbs": _VERBS,
@@ -246,7 +258,7 @@ def _aggregated_resource(kind: Kind) -> Doc:
     }
     if listed := _subresources(kind):
         resource["subresources"] = [
-            {"subresource": name, "responseKind": response_kind, "verbs": verbs}
-            for name, verbs in listed
+            {"subresource": name, "responseKind": _response_kind(made_of), "verbs": verbs}
+            for name, made_of, verbs in listed
         ]
     return resource

@@ -59,6 +59,7 @@ _GENERATE_TRIES = 8
 _DELETE_AT_ONCE = 64
 
 Change = Callable[[Doc], Prepared]
+Patch = Callable[[Doc], Doc]
 
 
 async def create(api: Api, call: Call) -> web.StreamResponse:
@@ -111,7 +112,7 @@ async def update(api: Api, call: Call) -> web.StreamResponse:
 
 async def patch(api: Api, call: Call) -> web.StreamResponse:
     """PATCH: changes to an object, in one of three languages."""
-    apply = await _read_patch(call)
+    apply = await read_patch(call, call.kind)
     check_dry_run(call)
     validation = _field_validation(call)
 
@@ -128,8 +129,9 @@ async def patch(api: Api, call: Call) -> web.StreamResponse:
     return await _change(api, call, patched)
 
 
-async def _read_patch(call: Call) -> Callable[[Doc], Doc]:
-    kind = call.kind
+async def read_patch(call: Call, kind: Kind) -> Patch:
+    """What the request's body does to a document of ``kind``. Raises ``UnsupportedMediaType``, and
+    ``BadRequest`` for what is no patch."""
     content_type = call.request.content_type
     accepted = [JSON_PATCH, MERGE_PATCH] + ([] if kind.merge_only else [STRATEGIC_PATCH])
     if content_type == APPLY_PATCH:

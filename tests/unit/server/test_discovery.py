@@ -6,6 +6,8 @@ import re
 
 import pytest
 
+from tandem.api.kind import Kind
+from tandem.api.kinds import REGISTRY
 from tests.unit.server.conftest import Client, Doc
 
 AGGREGATED = "application/json;g=apidiscovery.k8s.io;v={};as=APIGroupDiscoveryList"
@@ -54,10 +56,14 @@ async def test_the_aggregated_document_says_it_all_at_once(client: Client, versi
     }
 
 
+def _root(kind: Kind) -> str:
+    return f"/apis/{kind.group}/{kind.version}" if kind.group else f"/api/{kind.version}"
+
+
 async def test_both_formats_list_the_same_resources(client: Client) -> None:
     older = {
         entry["name"]
-        for path in ("/api/v1", "/apis/kubevirt.io/v1")
+        for path in {_root(kind) for kind in REGISTRY}
         for entry in (await client.get(path))["resources"]
         if "/" not in entry["name"]
     }

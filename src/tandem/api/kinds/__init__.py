@@ -2,25 +2,51 @@
 
 from tandem.api.kind import Registry
 from tandem.api.kinds.configmap import CONFIG_MAP
+from tandem.api.kinds.deployment import DEPLOYMENT
 from tandem.api.kinds.event import EVENT
 from tandem.api.kinds.instance import VIRTUAL_MACHINE_INSTANCE
+from tandem.api.kinds.job import JOB
 from tandem.api.kinds.machine import VIRTUAL_MACHINE
 from tandem.api.kinds.namespace import NAMESPACE
 from tandem.api.kinds.node import NODE
 from tandem.api.kinds.pod import POD
+from tandem.api.kinds.priorityclass import PRIORITY_CLASS
+from tandem.api.kinds.replicaset import REPLICA_SET, REPLICATION_CONTROLLER
+from tandem.api.kinds.runtimeclass import RUNTIME_CLASS
 from tandem.api.kinds.secret import SECRET
 
 REGISTRY = Registry(
-    [NAMESPACE, NODE, POD, CONFIG_MAP, SECRET, EVENT, VIRTUAL_MACHINE, VIRTUAL_MACHINE_INSTANCE]
+    [
+        NAMESPACE,
+        NODE,
+        POD,
+        CONFIG_MAP,
+        SECRET,
+        EVENT,
+        REPLICATION_CONTROLLER,
+        DEPLOYMENT,
+        REPLICA_SET,
+        JOB,
+        PRIORITY_CLASS,
+        RUNTIME_CLASS,
+        VIRTUAL_MACHINE,
+        VIRTUAL_MACHINE_INSTANCE,
+    ]
 )
 
 __all__ = [
     "CONFIG_MAP",
+    "DEPLOYMENT",
     "EVENT",
+    "JOB",
     "NAMESPACE",
     "NODE",
     "POD",
+    "PRIORITY_CLASS",
     "REGISTRY",
+    "REPLICATION_CONTROLLER",
+    "REPLICA_SET",
+    "RUNTIME_CLASS",
     "SECRET",
     "VIRTUAL_MACHINE",
     "VIRTUAL_MACHINE_INSTANCE",
