@@ -9,9 +9,8 @@ import pytest
 
 from tandem.api.kind import Doc
 from tandem.api.kinds import POD
-from tandem.api.rest import prepare_create, prepare_update
+from tandem.api.rest import prepare_create
 from tandem.api.table import columns_of
-from tandem.errors import InvalidSpec
 
 
 def create(spec: Any, name: str = "web") -> Doc:
@@ -25,12 +24,6 @@ def container(**fields: Any) -> Doc:
 
 def pod(**fields: Any) -> Doc:
     return {"containers": [container()], **fields}
-
-
-def causes_of(spec: Any) -> dict[str, str]:
-    with pytest.raises(InvalidSpec) as caught:
-        create(spec)
-    return {cause.field: cause.message for cause in caught.value.causes}
 
 
 def test_defaults_are_those_of_kubernetes() -> None:
@@ -70,129 +63,13 @@ def test_a_limit_is_a_request() -> None:
     assert spec["containers"][0]["resources"]["requests"] == {"memory": "1Gi", "cpu": "500m"}
 
 
-@pytest.mark.parametrize(
-    ("spec", "field", "words"),
-    [
-        ({"containers": []}, "spec.containers", "Required value"),
-        ({"containers": [{"name": "a"}]}, "spec.containers[0].image", "Required value"),
-        ({"containers": [container(name="A")]}, "spec.containers[0].name", "RFC 1123 label"),
-        ({"containers": [container(), container()]}, "spec.containers[1].name", "Duplicate"),
-        ({"containers": [container(image=" x")]}, "spec.containers[0].image", "whitespace"),
-        (pod(restartPolicy="Sometimes"), "spec.restartPolicy", '"Sometimes": supported values'),
-        (pod(terminationGracePeriodSeconds=-1), "spec.terminationGracePeriodSeconds", "-1"),
-        (pod(activeDeadlineSeconds=0), "spec.activeDeadlineSeconds", "between 1 and"),
-        (pod(hostname="a.b"), "spec.hostname", "RFC 1123 label"),
-        (pod(dnsPolicy="None"), "spec.dnsConfig.nameservers", "at least one"),
-        (
-            {"containers": [container(imagePullPolicy="Maybe")]},
-            "spec.containers[0].imagePullPolicy",
-            "Maybe",
-        ),
-        (
-            {"containers": [container(ports=[{"containerPort": 70000}])]},
-            "spec.containers[0].ports[0].containerPort",
-            "between 1 and 65535, inclusive",
-        ),
-        (
-            {"containers": [container(env=[{"name": "A=B"}])]},
-            "spec.containers[0].env[0].name",
-            "other than '='",
-        ),
-        (
-            {"containers": [container(env=[{"name": "A", "value": "x", "valueFrom": {}}])]},
-            "spec.containers[0].env[0].valueFrom",
-            "may not be specified when `value` is not empty",
-        ),
-        (
-            {
-                "containers": [
-                    container(
-                        env=[
-                            {"name": "A", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}
-                        ]
-                    )
-                ]
-            },
-            "spec.containers[0].env[0].valueFrom.fieldRef.fieldPath",
-            "status.podIP",
-        ),
-        (
-            {"containers": [container(resources={"requests": {"memory": "-1"}})]},
-            "spec.containers[0].resources.requests[memory]",
-            "greater than or equal to 0",
-        ),
-        (
-            {
-                "containers": [
-                    container(resources={"requests": {"cpu": "2"}, "limits": {"cpu": "1"}})
-                ]
-            },
-            "spec.containers[0].resources.requests",
-            "must be less than or equal to cpu limit of 1",
-        ),
-        (
-            {"containers": [container(resources={"limits": {"example.com/gpu": "1"}})]},
-            "spec.containers[0].resources.limits[example.com/gpu]",
-            "Unsupported value",
-        ),
-    ],
-)
-def test_a_fault_is_named_by_field_value_and_rule(spec: Doc, field: str, words: str) -> None:
-    found = causes_of(spec)
-    assert field in found, found
-    assert words in found[field]
-
-
-@pytest.mark.parametrize(
-    ("spec", "field"),
-    [
-        (pod(volumes=[{"name": "data", "emptyDir": {}}]), "spec.volumes"),
-        (pod(initContainers=[container()]), "spec.initContainers"),
-        (pod(imagePullSecrets=[{"name": "login"}]), "spec.imagePullSecrets"),
-        (
-            {"containers": [container(livenessProbe={"exec": {"command": ["true"]}})]},
-            "spec.containers[0].livenessProbe",
-        ),
-        (
-            {"containers": [container(lifecycle={"preStop": {"exec": {"command": ["true"]}}})]},
-            "spec.containers[0].lifecycle",
-        ),
-    ],
-)
-def test_what_is_not_supported_is_refused_by_its_path(spec: Doc, field: str) -> None:
-    assert "not supported by Tandem" in causes_of(spec)[field]
-
-
 def test_empty_values_ask_for_nothing() -> None:
     create(pod(volumes=[], initContainers=None, hostNetwork=False, readinessGates=[]))
-
-
-def test_what_cannot_matter_on_one_node_is_taken_with_a_warning() -> None:
-    doc = {
-        "metadata": {"name": "web"},
-        "spec": pod(nodeSelector={"disk": "ssd"}, tolerations=[{"operator": "Exists"}]),
-    }
-    warnings = prepare_create(POD, doc, namespace="default").warnings
-    assert warnings == ("spec.nodeSelector has no effect: there is one node",)
 
 
 def test_the_default_service_account_is_nothing_to_warn_of() -> None:
     doc = {"metadata": {"name": "web"}, "spec": pod(serviceAccountName="default")}
     assert prepare_create(POD, doc, namespace="default").warnings == ()
-
-
-def test_only_a_few_fields_may_change() -> None:
-    old = create(pod())
-    new = copy.deepcopy(old)
-    new["spec"]["containers"][0]["image"] = "demo:2"
-    new["spec"]["activeDeadlineSeconds"] = 60
-    assert prepare_update(POD, new, old).doc["metadata"]["generation"] == 2
-    new = copy.deepcopy(old)
-    new["spec"]["containers"][0]["command"] = ["other"]
-    with pytest.raises(InvalidSpec) as caught:
-        prepare_update(POD, new, old)
-    assert caught.value.causes[0].field == "spec"
-    assert "may not change fields other than" in caught.value.causes[0].message
 
 
 def state(state: Doc, *, ready: bool = False, **more: Any) -> Doc:
@@ -243,6 +120,28 @@ def state(state: Doc, *, ready: bool = False, **more: Any) -> Doc:
             "ExitCode:7",
         ),
         ({"phase": "Failed", "reason": "DeadlineExceeded"}, False, "DeadlineExceeded"),
+        ({"phase": "Failed", "reason": "Evicted"}, False, "Evicted"),
+        (
+            {
+                "phase": "Pending",
+                "conditions": [
+                    {"type": "PodScheduled", "status": "False", "reason": "SchedulingGated"}
+                ],
+            },
+            False,
+            "SchedulingGated",
+        ),
+        (
+            {
+                "phase": "Running",
+                "containerStatuses": [
+                    state({"terminated": {"reason": "Completed"}}),
+                    state({"running": {}}, ready=True) | {"name": "other"},
+                ],
+            },
+            False,
+            "NotReady",
+        ),
     ],
 )
 def test_the_status_column_says_what_kubectl_says(status: Doc, marked: bool, shown: str) -> None:
@@ -268,3 +167,73 @@ def test_ready_and_restarts() -> None:
     assert cells["Ready"] == "1/2"
     assert cells["Restarts"].startswith("3 (")
     assert cells["Restarts"].endswith(" ago)")
+
+
+def init(state: Doc, name: str = "first", **more: Any) -> Doc:
+    return {"name": name, "state": state, "ready": False, "restartCount": 1, **more}
+
+
+DONE = {"terminated": {"exitCode": 0, "reason": "Completed"}}
+CREATING = [{"name": "main", "state": {"waiting": {"reason": "PodInitializing"}}}]
+
+
+@pytest.mark.parametrize(
+    ("statuses", "shown"),
+    [
+        ([init({"waiting": {"reason": "PodInitializing"}})], "Init:0/2"),
+        ([init({"running": {}})], "Init:0/2"),
+        ([init(DONE), init({"running": {}}, "side")], "Init:1/2"),
+        ([init(DONE), init({"running": {}}, "side", started=True)], "PodInitializing"),
+        ([init({"terminated": {"exitCode": 1, "reason": "Error"}})], "Init:Error"),
+        ([init({"terminated": {"exitCode": 3}})], "Init:ExitCode:3"),
+        ([init({"terminated": {"exitCode": 137, "signal": 9}})], "Init:Signal:9"),
+        ([init({"waiting": {"reason": "CrashLoopBackOff"}})], "Init:CrashLoopBackOff"),
+        ([init({"waiting": {"reason": "ImagePullBackOff"}})], "Init:ImagePullBackOff"),
+    ],
+)
+def test_the_status_column_tells_of_init_containers(statuses: list[Doc], shown: str) -> None:
+    doc: Doc = {
+        "metadata": {"name": "web"},
+        "spec": pod(
+            initContainers=[
+                container(name="first"),
+                container(name="side", restartPolicy="Always"),
+            ]
+        ),
+        "status": {
+            "phase": "Pending",
+            "initContainerStatuses": statuses,
+            "containerStatuses": CREATING,
+        },
+    }
+    cells = {column.name: column.value(doc) for column in columns_of(POD)}
+    assert cells["Status"] == shown
+    assert cells["Ready"] == "0/2"
+
+
+def test_a_sidecar_counts_among_the_ready_and_the_restarts() -> None:
+    running = {"running": {}}
+    doc: Doc = {
+        "metadata": {"name": "web"},
+        "spec": pod(
+            initContainers=[
+                container(name="first"),
+                container(name="side", restartPolicy="Always"),
+            ],
+            readinessGates=[{"conditionType": "a.dev/open"}, {"conditionType": "a.dev/more"}],
+        ),
+        "status": {
+            "phase": "Running",
+            "conditions": [{"type": "a.dev/open", "status": "True"}],
+            "initContainerStatuses": [
+                init(DONE),
+                init(running, "side", started=True, restartCount=2) | {"ready": True},
+            ],
+            "containerStatuses": [state(running, ready=True) | {"restartCount": 4}],
+        },
+    }
+    cells = {column.name: column.value(doc) for column in columns_of(POD)}
+    assert cells["Ready"] == "2/2"
+    assert cells["Status"] == "Running"
+    assert cells["Restarts"] == "6"
+    assert cells["Readiness Gates"] == "1/2"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import uuid
 
 from tandem.api.kind import Doc
-from tandem.api.kinds.containers import pull_policy
+from tandem.api.kinds.images import pull_policy
 from tandem.api.quantity import to_millis
 
 DEFAULT_GRACE_SECONDS = 30

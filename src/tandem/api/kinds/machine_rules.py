@@ -9,7 +9,8 @@ from typing import Any
 
 from tandem.api import causes
 from tandem.api.kind import Doc
-from tandem.api.kinds.containers import PULL_POLICIES, choice_causes, quantity_causes
+from tandem.api.kinds.checks import choice_causes, quantity_causes
+from tandem.api.kinds.images import PULL_POLICIES
 from tandem.api.kinds.machine_defaults import ARCHITECTURE
 from tandem.api.kinds.machine_networks import network_causes
 from tandem.api.meta import get, name_causes

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from tandem.api import causes
-from tandem.api.kind import Column, Doc, Kind
+from tandem.api.kind import Column, Doc, Kind, Part
 from tandem.api.kinds import pod_spec
-from tandem.api.kinds.pod_status import display_status, ready_counts, restarts
-from tandem.api.kinds.resources import qos_class
+from tandem.api.kinds.containers import default_host_ports, default_requests
+from tandem.api.kinds.pod_admission import admit
+from tandem.api.kinds.pod_status import display_status, readiness_gates, ready_counts, restarts
+from tandem.api.kinds.pod_update import (
+    ephemeral_causes,
+    take_ephemeral_containers,
+    update_causes,
+)
+from tandem.api.kinds.resources import all_containers, qos_class
 from tandem.api.meta import get, name_causes
 from tandem.errors import Cause
-
-_MUTABLE = (
-    "pod updates may not change fields other than `spec.containers[*].image`,"
-    "`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to "
-    "existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was "
-    "previously negative)"
-)
 
 
 def _default(doc: Doc) -> None:
@@ -26,6 +24,9 @@ def _default(doc: Doc) -> None:
         return
     pod_spec.default(spec)
     spec.setdefault("enableServiceLinks", True)
+    for container in all_containers(spec):
+        default_requests(container)
+    default_host_ports(spec)
     # Clients wait by the phase, which is there from the first moment.
     status = doc.setdefault("status", {})
     status.setdefault("phase", "Pending")
@@ -36,35 +37,20 @@ def _validate(new: Doc, old: Doc | None) -> list[Cause]:
     spec = new.get("spec")
     if not spec:
         return [causes.required("spec")]
-    found = []
-    if old is None and new["metadata"].get("name"):
-        found += name_causes(new["metadata"]["name"], "metadata.name")
-    if old is not None and spec == old.get("spec"):
-        return found
-    found += pod_spec.causes(spec, "spec")
     if old is not None:
-        found += _immutability_causes(spec, old.get("spec") or {})
+        if spec == old.get("spec"):
+            return []
+        return pod_spec.causes(spec, "spec", in_pod=True) + update_causes(spec, old["spec"])
+    found = pod_spec.causes(spec, "spec", in_pod=True)
+    if new["metadata"].get("name"):
+        found += name_causes(new["metadata"]["name"], "metadata.name")
+    if spec.get("ephemeralContainers"):
+        found.append(causes.forbidden("spec.ephemeralContainers", "cannot be set on create"))
     return found
 
 
-def _immutability_causes(new: Doc, old: Doc) -> list[Cause]:
-    if _frozen_part(new) != _frozen_part(old):
-        return [causes.forbidden("spec", _MUTABLE)]
-    return []
-
-
-def _frozen_part(spec: Doc) -> Doc:
-    """The spec without what may change after creation."""
-    kept: dict[str, Any] = {
-        name: value
-        for name, value in spec.items()
-        if name not in ("activeDeadlineSeconds", "tolerations", "terminationGracePeriodSeconds")
-    }
-    kept["containers"] = [
-        {name: value for name, value in container.items() if name != "image"}
-        for container in spec.get("containers") or ()
-    ]
-    return kept
+def _validate_ephemeral(new: Doc, old: Doc) -> list[Cause]:
+    return pod_spec.causes(new["spec"], "spec", in_pod=True) + ephemeral_causes(new, old)
 
 
 def _warn(new: Doc, old: Doc | None) -> list[str]:
@@ -117,12 +103,14 @@ POD = Kind(
         ),
         Column(
             "Readiness Gates",
-            lambda _doc: "<none>",
+            readiness_gates,
             priority=1,
-            description="Conditions beyond the containers' own.",
+            description="Conditions beyond the containers' own that hold, of all that must.",
         ),
     ),
+    parts={"ephemeralcontainers": Part(take_ephemeral_containers, _validate_ephemeral)},
     default=_default,
+    admit=admit,
     validate=_validate,
     warn=_warn,
     grace=grace,

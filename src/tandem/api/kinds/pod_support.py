@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from tandem.api.kinds.support import YES, Findings, Tree, ignored, walk
-from tandem.api.meta import get
-
-_ONE_NODE = ignored("there is one node")
-_NO_ACCOUNTS = ignored("there are no service accounts")
+from tandem.api.kind import Doc
+from tandem.api.kinds.support import YES, Findings, Tree, ignored, only, unsupported, walk
 
 _SECURITY: dict[str, Tree] = {
     "runAsUser": YES,
     "runAsGroup": YES,
     "runAsNonRoot": YES,
-    "seccompProfile": {"type": YES},
+    "seccompProfile": YES,
+    "appArmorProfile": YES,
 }
 
-_CONTAINER: Tree = {
+_HTTP: Tree = {"host": YES, "httpHeaders": YES, "path": YES, "port": YES, "scheme": YES}
+
+_HOOK: Tree = {"exec": YES, "httpGet": _HTTP, "tcpSocket": YES, "sleep": YES}
+
+_PROBE: Tree = {
+    "exec": YES,
+    "httpGet": _HTTP,
+    "tcpSocket": YES,
+    "grpc": YES,
+    "initialDelaySeconds": YES,
+    "periodSeconds": YES,
+    "timeoutSeconds": YES,
+    "successThreshold": YES,
+    "failureThreshold": YES,
+    "terminationGracePeriodSeconds": YES,
+}
+
+_CONTAINER: dict[str, Tree] = {
     "name": YES,
     "image": YES,
     "imagePullPolicy": YES,
@@ -27,7 +40,12 @@ _CONTAINER: Tree = {
     "env": {
         "name": YES,
         "value": YES,
-        "valueFrom": {"configMapKeyRef": YES, "secretKeyRef": YES, "fieldRef": YES},
+        "valueFrom": {
+            "configMapKeyRef": YES,
+            "secretKeyRef": YES,
+            "fieldRef": YES,
+            "resourceFieldRef": YES,
+        },
     },
     "envFrom": {"prefix": YES, "configMapRef": YES, "secretRef": YES},
     "ports": {
@@ -38,12 +56,28 @@ _CONTAINER: Tree = {
         "hostIP": YES,
     },
     "resources": {"limits": YES, "requests": YES},
+    "resizePolicy": ignored("containers are not resized in place"),
+    "restartPolicy": YES,
+    "volumeMounts": {
+        "name": YES,
+        "mountPath": YES,
+        "subPath": YES,
+        "subPathExpr": YES,
+        "readOnly": YES,
+        "recursiveReadOnly": YES,
+        "mountPropagation": YES,
+    },
+    "livenessProbe": _PROBE,
+    "readinessProbe": _PROBE,
+    "startupProbe": _PROBE,
+    "lifecycle": {"postStart": _HOOK, "preStop": _HOOK, "stopSignal": YES},
     "securityContext": {
         **_SECURITY,
         "privileged": YES,
         "readOnlyRootFilesystem": YES,
         "allowPrivilegeEscalation": YES,
         "capabilities": YES,
+        "procMount": YES,
     },
     "stdin": YES,
     "stdinOnce": YES,
@@ -52,47 +86,88 @@ _CONTAINER: Tree = {
     "terminationMessagePolicy": YES,
 }
 
+_VOLUMES: dict[str, Tree] = {
+    "name": YES,
+    "emptyDir": {"medium": only("", "Memory"), "sizeLimit": YES},
+    "hostPath": YES,
+    "configMap": YES,
+    "secret": YES,
+    "downwardAPI": YES,
+    "projected": {
+        "defaultMode": YES,
+        "sources": {
+            "configMap": YES,
+            "secret": YES,
+            "downwardAPI": YES,
+            "serviceAccountToken": YES,
+        },
+    },
+    "image": YES,
+    "persistentVolumeClaim": YES,
+}
+
 POD_SPEC: Tree = {
+    "initContainers": _CONTAINER,
     "containers": _CONTAINER,
+    "ephemeralContainers": {**_CONTAINER, "targetContainerName": YES},
+    "volumes": _VOLUMES,
     "restartPolicy": YES,
     "terminationGracePeriodSeconds": YES,
     "activeDeadlineSeconds": YES,
     "hostname": YES,
-    "subdomain": ignored("there is no cluster DNS"),
+    "subdomain": YES,
+    "setHostnameAsFQDN": YES,
+    "hostAliases": YES,
     "dnsPolicy": YES,
     "dnsConfig": YES,
     "hostNetwork": YES,
     "hostPID": YES,
     "hostIPC": YES,
+    "hostUsers": only(True),
     "shareProcessNamespace": YES,
-    "securityContext": {**_SECURITY, "supplementalGroups": YES, "fsGroup": YES, "sysctls": YES},
-    # Where there is one node and nobody to compete with, these ask for what is so anyway.
+    "securityContext": {
+        **_SECURITY,
+        "supplementalGroups": YES,
+        "supplementalGroupsPolicy": YES,
+        "fsGroup": YES,
+        "fsGroupChangePolicy": YES,
+        "sysctls": YES,
+    },
+    "imagePullSecrets": YES,
+    "runtimeClassName": YES,
+    "overhead": YES,
+    "os": {"name": only("linux")},
+    "readinessGates": YES,
+    "schedulingGates": YES,
     "nodeName": YES,
-    "schedulerName": YES,
+    "nodeSelector": YES,
+    "affinity": YES,
     "tolerations": YES,
+    "topologySpreadConstraints": YES,
+    "schedulerName": YES,
     "priority": YES,
     "priorityClassName": YES,
     "preemptionPolicy": YES,
-    "topologySpreadConstraints": YES,
-    "enableServiceLinks": YES,
+    "serviceAccountName": YES,
+    "serviceAccount": YES,
     "automountServiceAccountToken": YES,
-    "nodeSelector": _ONE_NODE,
-    "affinity": _ONE_NODE,
-    "serviceAccountName": _NO_ACCOUNTS,
-    "serviceAccount": _NO_ACCOUNTS,
+    # Without Services there is nothing that it would add to the environment.
+    "enableServiceLinks": YES,
 }
 
 
-def check(spec: Any, path: str) -> Findings:
+def check(spec: Doc, path: str) -> Findings:
     """Refusals and warnings for a PodSpec."""
     findings = walk(spec, POD_SPEC, path)
-    if get(spec, "serviceAccountName", get(spec, "serviceAccount")) == "default":
-        # The account that every Pod gets in a cluster expresses nothing.
-        findings.warnings = [w for w in findings.warnings if "serviceAccount" not in w]
-    for index, container in enumerate(get(spec, "containers", [])):
-        if container.get("terminationMessagePolicy") == "FallbackToLogsOnError":
-            where = f"{path}.containers[{index}].terminationMessagePolicy"
-            findings.warnings.append(
-                f"{where} has no effect: termination messages are not read yet"
-            )
+    for index, volume in enumerate(spec.get("volumes") or ()):
+        # A volume's kind is asked for by being there, whatever is in it.
+        findings.causes += [
+            unsupported(f"{path}.volumes[{index}].{kind}")
+            for kind, source in volume.items()
+            if kind not in _VOLUMES and source == {}
+        ]
+    scheduler = spec.get("schedulerName", "default-scheduler")
+    if scheduler != "default-scheduler":
+        why = "there is one scheduler, default-scheduler"
+        findings.warnings.append(f"{path}.schedulerName has no effect: {why}")
     return findings

@@ -6,7 +6,8 @@ matter here is taken, with a warning where somebody could have expected an effec
 
 A table is a tree of nested dicts along the field names; lists are walked through, each element against
 the same branch, and ``"*"`` stands for any key of a map. A leaf is :data:`YES` (acted upon, or without
-any effect that could be missed) or :func:`ignored` with what the user should know.
+any effect that could be missed), :func:`ignored` with what the user should know, or :func:`only` with
+the values that are acted upon.
 """
 
 from __future__ import annotations
@@ -20,9 +21,11 @@ from tandem.errors import Cause
 
 @dataclass(frozen=True, slots=True)
 class Leaf:
-    """The end of a branch: everything below is taken, ``warning`` says what that means."""
+    """The end of a branch: everything below is taken, ``warning`` says what that means; with
+    ``values``, nothing but those."""
 
     warning: str = ""
+    values: tuple[Any, ...] = ()
 
 
 Tree: TypeAlias = "Mapping[str, Tree] | Leaf"
@@ -33,6 +36,11 @@ YES = Leaf()
 def ignored(why: str) -> Leaf:
     """Taken without effect; ``why`` completes the sentence "<field> has no effect: ..."."""
     return Leaf(why)
+
+
+def only(*values: Any) -> Leaf:
+    """Acted upon for ``values``; any other is refused."""
+    return Leaf(values=values)
 
 
 @dataclass(slots=True)
@@ -50,8 +58,23 @@ def walk(value: Any, tree: Tree, path: str) -> Findings:
     return findings
 
 
+def unsupported(path: str, value: Any = None) -> Cause:
+    """The refusal of a field, or of the value that it has."""
+    shown = "" if value is None else f" {_shown(value)}:"
+    text = f"Unsupported value:{shown} not supported by Tandem"
+    return Cause(path, text, "FieldValueNotSupported")
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f'"{value}"' if isinstance(value, str) else str(value)
+
+
 def _walk(value: Any, tree: Tree, path: str, findings: Findings) -> None:
     if isinstance(tree, Leaf):
+        if tree.values and value is not None and value not in tree.values:
+            findings.causes.append(unsupported(path, value))
         if tree.warning and value not in (None, "", False, [], {}):
             findings.warnings.append(f"{path} has no effect: {tree.warning}")
     elif isinstance(value, list):
@@ -64,10 +87,4 @@ def _walk(value: Any, tree: Tree, path: str, findings: Findings) -> None:
             if branch is not None:
                 _walk(item, branch, below, findings)
             elif item not in (None, "", False, 0, [], {}):
-                findings.causes.append(
-                    Cause(
-                        below,
-                        "Unsupported value: not supported by Tandem",
-                        "FieldValueNotSupported",
-                    )
-                )
+                findings.causes.append(unsupported(below))
