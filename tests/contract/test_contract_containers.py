@@ -163,3 +163,20 @@ async def test_images_are_had_before_they_are_needed(harness: Harness, pod: Any)
     assert first.size > 0
     second = await pod.pull_image(image, pull_policy="IfNotPresent")
     assert (second.id, second.pulled) == (first.id, False)
+
+
+async def test_a_workload_that_is_over_is_released_and_keeps_its_logs(
+    harness: Harness, pod: Any
+) -> None:
+    await pod.start_container("pod", harness.container("first", "echo bye"), attempt=0)
+    await ended(harness, pod, "first")
+    await pod.release("pod")
+    status = await harness.wait_for(pod, "pod", lambda status: status.phase is Phase.FAILED)
+    assert status.addresses == ()
+    assert by_name(status)["first"].exit_code == 0
+    log = pod.logs("pod", container="first", options=LogOptions())
+    assert b"".join([chunk async for chunk in log]) == b"bye\n"
+    await pod.release("pod")
+    await pod.release("another")
+    await pod.delete("pod", grace_seconds=0)
+    assert await harness.leftovers() == []

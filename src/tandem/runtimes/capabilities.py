@@ -66,6 +66,12 @@ class Containers(Protocol):
         stays as an ended attempt, with its log. One that has ended, or never was, is success."""
         ...
 
+    async def release(self, id: str) -> None:
+        """Take the sandbox of a workload that is over: what still runs in it is killed, its network
+        and address are given back. Its containers stay as they ended, with their logs, until
+        ``delete``. One that was lost, or is not there, is success."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class RegistryCredentials:

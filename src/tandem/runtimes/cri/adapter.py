@@ -129,6 +129,10 @@ class ContainerAdapter(RuntimeAdapter):
         """See :class:`tandem.runtimes.capabilities.Containers`."""
         await self._containers.stop(id, container, grace_seconds=grace_seconds)
 
+    async def release(self, id: str) -> None:
+        """See :class:`tandem.runtimes.capabilities.Containers`."""
+        await self._lifecycle.release(id)
+
     async def pull_image(
         self,
         image: str,

@@ -11,6 +11,7 @@ Two processes may share an owner; they may not create the same id at the same ti
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import re
 import shutil
@@ -196,6 +197,14 @@ class Lifecycle:
         await together(self._remove(sandbox, grace_seconds) for sandbox in sandboxes)
         self._containers.forget(id)
         self._pods.forget(id)
+
+    async def release(self, id: str) -> None:
+        """Stop the Pod's sandbox and leave its containers, as they ended, and their logs."""
+        self._containers.forget(id)
+        for sandbox in await self._pods.find(id):
+            stop = cri.StopPodSandboxRequest(pod_sandbox_id=sandbox)
+            async with self._slots:
+                await insist(functools.partial(self._client.call, STOP_SANDBOX, stop))
 
     async def _remove(self, sandbox: str, grace_seconds: float | None) -> None:
         try:

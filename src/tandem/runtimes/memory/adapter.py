@@ -193,6 +193,13 @@ class MemoryAdapter(RuntimeAdapter):
         if workload := self.runtime.find(self.owner, id):
             await self.runtime.stop(workload, grace_seconds, only=container)
 
+    async def release(self, id: str) -> None:
+        """See :class:`tandem.runtimes.capabilities.Containers`."""
+        await self._reach("release")
+        workload = self.runtime.find(self.owner, id)
+        if workload is not None and not workload.sandbox_lost:
+            self.runtime.lose_sandbox(id, owner=self.owner)
+
     async def pull_image(
         self,
         image: str,
