@@ -1,4 +1,4 @@
-"""A container's environment as literal values: ConfigMaps, Secrets and fields looked up.
+"""A container's environment as literal values: ConfigMaps, Secrets, fields and resources looked up.
 
 ``$(NAME)`` in ``value``, ``command`` and ``args`` is left for the adapter to expand; in a value that was
 looked up it means nothing, so its dollar signs are doubled, which the adapter turns back.
@@ -7,18 +7,17 @@ looked up it means nothing, so its dollar signs are doubled, which the adapter t
 from __future__ import annotations
 
 import base64
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from tandem.api.kind import Doc
 from tandem.api.meta import get
+from tandem.control import podfields
 from tandem.errors import NotFound
 from tandem.store import Key
 
-Lookup = Callable[[Key], Doc | None]
+Lookup = podfields.Lookup
 
-_KEYED_FIELD = re.compile(r"metadata\.(labels|annotations)\['([^']+)'\]")
 _SOURCES = {"configMap": ("configmaps", "configmap"), "secret": ("secrets", "secret")}
 
 
@@ -34,8 +33,8 @@ class MissingReference(NotFound):
 def resolve(pod: Doc, container: Doc, lookup: Lookup, fields: Mapping[str, str]) -> Doc:
     """``container`` with nothing left to look up.
 
-    ``fields`` are the values of what a fieldRef may name beyond the metadata. Raises
-    :class:`MissingReference`.
+    ``fields`` are the values of what a fieldRef may name that the Pod itself does not say yet.
+    Raises :class:`MissingReference`, and ``InvalidSpec`` for a resourceFieldRef to no container.
     """
     values: dict[str, str] = {}
     for source in container.get("envFrom") or ():
@@ -43,7 +42,7 @@ def resolve(pod: Doc, container: Doc, lookup: Lookup, fields: Mapping[str, str])
         values |= {name: _literal(value) for name, value in found.items()}
     for entry in container.get("env") or ():
         if (source := entry.get("valueFrom")) is not None:
-            value = _one_of(pod, source, lookup, fields)
+            value = _one_of(pod, container, source, lookup, fields)
             if value is None:
                 continue
             value = _literal(value)
@@ -65,7 +64,12 @@ def _literal(value: str) -> str:
 def references(pod: Doc) -> set[Key]:
     """Every ConfigMap and Secret that the Pod's containers name."""
     found = set()
-    for container in get(pod, "spec.containers", []):
+    containers = [
+        container
+        for part in ("initContainers", "containers", "ephemeralContainers")
+        for container in get(pod, f"spec.{part}", [])
+    ]
+    for container in containers:
         named = [
             (what, source.get(f"{what}Ref"))
             for source in container.get("envFrom") or ()
@@ -101,10 +105,16 @@ def _all_of(pod: Doc, source: Mapping[str, Any], lookup: Lookup) -> dict[str, st
 
 
 def _one_of(
-    pod: Doc, source: Mapping[str, Any], lookup: Lookup, fields: Mapping[str, str]
+    pod: Doc,
+    container: Doc,
+    source: Mapping[str, Any],
+    lookup: Lookup,
+    fields: Mapping[str, str],
 ) -> str | None:
-    if field_ref := source.get("fieldRef"):
-        return _field(pod, str(field_ref.get("fieldPath", "")), fields)
+    if reference := source.get("fieldRef"):
+        return podfields.field(pod, str(reference.get("fieldPath", "")), fields)
+    if reference := source.get("resourceFieldRef"):
+        return podfields.resource(pod, container, reference, lookup)
     for what, (_, shown) in _SOURCES.items():
         if (reference := source.get(f"{what}KeyRef")) is None:
             continue
@@ -122,15 +132,6 @@ def _one_of(
         )
         raise MissingReference(f"couldn't find key {reference['key']} in {where}", key)
     return None
-
-
-def _field(pod: Doc, path: str, fields: Mapping[str, str]) -> str:
-    if path in fields:
-        return fields[path]
-    if match := _KEYED_FIELD.fullmatch(path):
-        values: Mapping[str, str] = get(pod, f"metadata.{match[1]}", {})
-        return values.get(match[2], "")
-    return str(get(pod, path, ""))
 
 
 def _data(what: str, doc: Doc) -> dict[str, str]:
