@@ -25,6 +25,7 @@ from tandem.server.openapi import OpenApi
 from tandem.server.paths import Target, parse, split
 from tandem.server.pki import ADMIN_GROUP
 from tandem.server.query import Query
+from tandem.server.streams import forward, remote
 from tandem.store import Store
 
 logger = logging.getLogger(__name__)
@@ -57,7 +58,11 @@ _STATUS: dict[str, Handler] = {
     "PATCH": writing.patch,
 }
 _EXTENSIONS_GROUP = "apiextensions.k8s.io"
-_STREAMS_TO_COME = ("exec", "attach", "portforward")
+_STREAMS: dict[str, Handler] = {
+    "exec": remote.pod_exec,
+    "attach": remote.pod_attach,
+    "portforward": forward.pod_portforward,
+}
 
 
 class Server:
@@ -162,7 +167,8 @@ class Server:
         kind = find_kind(self._api.registry, target)
         handler = _handler(kind, target, request.method, query)
         # A log is text for whoever asks; what is asked for otherwise must be something we write.
-        accept = "" if handler is logs.pod_log else request.headers.get("Accept", "")
+        plain = handler is logs.pod_log or handler in _STREAMS.values()
+        accept = "" if plain else request.headers.get("Accept", "")
         form = media.negotiate(accept)
         return await handler(self._api, Call(request, query, target, kind, form))
 
@@ -257,8 +263,8 @@ def _subresource(kind: Kind, target: Target) -> Mapping[str, Handler]:
     if kind.resource == "pods":
         if target.subresource == "log":
             return {"GET": logs.pod_log}
-        if target.subresource in _STREAMS_TO_COME:
-            raise MethodNotAllowed(f"pods/{target.subresource} is not supported yet")
+        if stream := _STREAMS.get(target.subresource):
+            return {"GET": stream, "POST": stream}
     raise no_such_path()
 
 

@@ -10,9 +10,10 @@ from tandem.errors import BadRequest
 class Query:
     """The parameters of one request; the first value of each counts, as in kube-apiserver."""
 
-    __slots__ = ("_values",)
+    __slots__ = ("_raw", "_values")
 
     def __init__(self, raw: str) -> None:
+        self._raw = raw
         self._values: dict[str, str] = {}
         for name, value in parse_qsl(raw, keep_blank_values=True) if raw else ():
             self._values.setdefault(name, value)
@@ -23,6 +24,10 @@ class Query:
     def text(self, name: str) -> str:
         """The value, empty when absent."""
         return self._values.get(name, "")
+
+    def texts(self, name: str) -> list[str]:
+        """All values, in their order: a parameter may be given several times (``command``)."""
+        return [value for key, value in parse_qsl(self._raw, keep_blank_values=True) if key == name]
 
     def flag(self, name: str) -> bool:
         """True for anything but absence, ``0`` and ``false``: ``?watch`` alone is true."""
