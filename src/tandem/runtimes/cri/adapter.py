@@ -22,6 +22,9 @@ from tandem.runtimes.adapter import (
     RuntimeStatus,
 )
 from tandem.runtimes.capabilities import (
+    ExecResult,
+    ExecSession,
+    HalfCloseStream,
     ImageFile,
     LogOptions,
     PulledImage,
@@ -31,13 +34,15 @@ from tandem.runtimes.cri._gen import cri_pb2 as cri
 from tandem.runtimes.cri.client import STATUS, VERSION, CriClient
 from tandem.runtimes.cri.containers import Containers
 from tandem.runtimes.cri.events import EventHub
-from tandem.runtimes.cri.hostfacts import read_host_facts
+from tandem.runtimes.cri.hostfacts import SECCOMP_DIR, HostFacts, read_host_facts
 from tandem.runtimes.cri.imagefiles import ImageFinder
 from tandem.runtimes.cri.images import Images
 from tandem.runtimes.cri.lifecycle import Lifecycle
 from tandem.runtimes.cri.logs import LogReader
 from tandem.runtimes.cri.pods import Pods
 from tandem.runtimes.cri.status import ADAPTER_NAME, HANDLE_VERSION
+from tandem.runtimes.cri.stopping import Stopper
+from tandem.runtimes.cri.streaming import Streams
 from tandem.runtimes.cri.translate import plan_pod
 
 _PROBE_TIMEOUT = 5.0  # seconds; somebody waits for a fingerprint
@@ -47,7 +52,8 @@ class ContainerAdapter(RuntimeAdapter):
     """A :class:`RuntimeAdapter` on the CRI runtime at ``endpoint``.
 
     ``owner`` tells the Pods of several Tandems in one runtime apart. ``log_dir`` is where the
-    runtime writes the containers' output, so it must be the same path for it. ``timeout`` and
+    runtime writes the containers' output, so it must be the same path for it; ``seccomp_dir`` has the
+    seccomp profiles of this host. ``timeout`` and
     ``pull_timeout`` (seconds) bound one call and one pull. ``max_concurrency`` bounds the Pods that
     are made or removed at a time; None is two for each processor.
     """
@@ -60,6 +66,7 @@ class ContainerAdapter(RuntimeAdapter):
         *,
         owner: str = "tandem",
         log_dir: Path = Path("/var/log/tandem/pods"),
+        seccomp_dir: Path = SECCOMP_DIR,
         timeout: float = 120.0,
         pull_timeout: float = 900.0,
         max_concurrency: int | None = None,
@@ -67,15 +74,22 @@ class ContainerAdapter(RuntimeAdapter):
         self.endpoint = endpoint.removeprefix("unix://")
         self.owner = owner
         self._log_dir = Path(log_dir)
+        self._seccomp_dir = Path(seccomp_dir)
         self._client = CriClient(self.endpoint, timeout=timeout)
         self._hub = EventHub(self._client, owner)
         self._pods = Pods(self._client, owner, self._hub.sightings)
         self._logs = LogReader(self._pods, self._hub)
+        self._streams = Streams(self._client, self._pods)
         self._images = Images(self._client, pull_timeout=pull_timeout)
         slots = asyncio.Semaphore(max_concurrency or 2 * (os.cpu_count() or 1))
         shared = (self._client, self._pods, self._images)
-        self._containers = Containers(*shared, log_dir=self._log_dir, slots=slots)
-        self._lifecycle = Lifecycle(*shared, self._containers, log_dir=self._log_dir, slots=slots)
+        parts: Any = {
+            "stopper": Stopper(self._client, self._pods),
+            "log_dir": self._log_dir,
+            "slots": slots,
+        }
+        self._containers = Containers(*shared, **parts)
+        self._lifecycle = Lifecycle(*shared, self._containers, **parts)
 
     async def fingerprint(self) -> Fingerprint:
         try:
@@ -89,9 +103,12 @@ class ContainerAdapter(RuntimeAdapter):
         return describe_runtime(version, status.status, self.endpoint)
 
     async def create(self, spec: RuntimeSpec) -> RuntimeStatus:
-        host = await asyncio.to_thread(read_host_facts)
+        host = await self._host()
         plan = plan_pod(spec, owner=self.owner, log_dir=self._log_dir, host=host)
         return await self._lifecycle.create(plan)
+
+    async def _host(self) -> HostFacts:
+        return await asyncio.to_thread(read_host_facts, seccomp_dir=self._seccomp_dir)
 
     async def delete(self, id: str, *, grace_seconds: float | None = None) -> None:
         await self._lifecycle.delete(id, grace_seconds=grace_seconds)
@@ -122,7 +139,7 @@ class ContainerAdapter(RuntimeAdapter):
         self, id: str, container: Mapping[str, Any], *, attempt: int
     ) -> RuntimeStatus:
         """See :class:`tandem.runtimes.capabilities.Containers`."""
-        host = await asyncio.to_thread(read_host_facts)
+        host = await self._host()
         return await self._containers.start(id, container, attempt=attempt, host=host)
 
     async def stop_container(self, id: str, container: str, *, grace_seconds: float) -> None:
@@ -146,6 +163,47 @@ class ContainerAdapter(RuntimeAdapter):
     def logs(self, id: str, *, container: str = "", options: LogOptions) -> AsyncIterator[bytes]:
         """See :class:`tandem.runtimes.capabilities.Logs`."""
         return self._logs.read(id, container, options)
+
+    async def exec(
+        self,
+        id: str,
+        command: Sequence[str],
+        *,
+        container: str = "",
+        stdin: bool = False,
+        stdout: bool = True,
+        stderr: bool = True,
+        tty: bool = False,
+    ) -> ExecSession:
+        """See :class:`tandem.runtimes.capabilities.Exec`."""
+        return await self._streams.exec(
+            id, command, container, stdin=stdin, stdout=stdout, stderr=stderr, tty=tty
+        )
+
+    async def exec_sync(
+        self, id: str, command: Sequence[str], *, container: str = "", timeout: float
+    ) -> ExecResult:
+        """See :class:`tandem.runtimes.capabilities.Exec`."""
+        return await self._streams.exec_sync(id, command, container, timeout=timeout)
+
+    async def attach(
+        self,
+        id: str,
+        *,
+        container: str = "",
+        stdin: bool = False,
+        stdout: bool = True,
+        stderr: bool = True,
+        tty: bool = False,
+    ) -> ExecSession:
+        """See :class:`tandem.runtimes.capabilities.Attach`."""
+        return await self._streams.attach(
+            id, container, stdin=stdin, stdout=stdout, stderr=stderr, tty=tty
+        )
+
+    async def port_forward(self, id: str, port: int) -> HalfCloseStream:
+        """See :class:`tandem.runtimes.capabilities.PortForward`."""
+        return await self._streams.port_forward(id, port)
 
     async def image_file(
         self, image: str, path: str | None, *, pull_policy: str = "IfNotPresent"
@@ -176,7 +234,10 @@ def describe_runtime(
         problem="; ".join(f"{item.type} is false: {item.message}" for item in problems),
         hint="; ".join(_HINTS[item.type] for item in problems),
         capabilities=frozenset(
-            {"Containers", "Images", "Logs", *(["ImageFiles"] if containerd else [])}
+            {
+                *("Attach", "Containers", "Exec", "Images", "Logs", "PortForward"),
+                *(["ImageFiles"] if containerd else []),
+            }
         ),
         details={"endpoint": endpoint, "cri": version.runtime_api_version},
     )

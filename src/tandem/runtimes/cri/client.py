@@ -40,6 +40,7 @@ from tandem.runtimes.cri._gen import containerd_containers_pb2 as containers
 from tandem.runtimes.cri._gen import containerd_content_pb2 as content
 from tandem.runtimes.cri._gen import containerd_events_pb2 as events
 from tandem.runtimes.cri._gen import containerd_snapshots_pb2 as snapshots
+from tandem.runtimes.cri._gen import containerd_tasks_pb2 as tasks
 from tandem.runtimes.cri._gen import cri_pb2 as cri
 from tandem.runtimes.cri.aio import to_the_end
 
@@ -112,6 +113,9 @@ CONTAINER_STATUS = Rpc(
 CONTAINER_EVENTS = Rpc(
     _RUNTIME + "GetContainerEvents", cri.GetEventsRequest, cri.ContainerEventResponse
 )
+EXEC = Rpc(_RUNTIME + "Exec", cri.ExecRequest, cri.ExecResponse)
+EXEC_SYNC = Rpc(_RUNTIME + "ExecSync", cri.ExecSyncRequest, cri.ExecSyncResponse)
+ATTACH = Rpc(_RUNTIME + "Attach", cri.AttachRequest, cri.AttachResponse)
 IMAGE_STATUS = Rpc(_IMAGE + "ImageStatus", cri.ImageStatusRequest, cri.ImageStatusResponse)
 PULL_IMAGE = Rpc(_IMAGE + "PullImage", cri.PullImageRequest, cri.PullImageResponse)
 
@@ -138,6 +142,15 @@ READ_CONTENT = Rpc(
     content.ReadContentRequest,
     content.ReadContentResponse,
     native=True,
+)
+LIST_INGESTS = Rpc(
+    "/containerd.services.content.v1.Content/ListStatuses",
+    content.ListStatusesRequest,
+    content.ListStatusesResponse,
+    native=True,
+)
+KILL_TASK = Rpc(
+    "/containerd.services.tasks.v1.Tasks/Kill", tasks.KillRequest, empty_pb2.Empty, native=True
 )
 VIEW_SNAPSHOT = Rpc(
     "/containerd.services.snapshots.v1.Snapshots/View",

@@ -23,6 +23,7 @@ from tandem.runtimes.adapter import (
 )
 from tandem.runtimes.capabilities import RegistryCredentials
 from tandem.runtimes.memory.faults import Faults
+from tandem.runtimes.memory.processes import PROGRAMS, Listener, Program
 from tandem.runtimes.memory.script import Plan
 
 LAG_LIMIT = 4096
@@ -138,7 +139,8 @@ class MemoryRuntime:
     ``images``: files that ``image_file`` finds, by image and path (path None: the single disk).
     ``directories``: images with a whole file system. ``unpullable``: images that cannot be pulled.
     ``private``: the credentials without which an image cannot. ``present``: images that need not be
-    pulled. ``available``: False makes every call fail.
+    pulled. ``available``: False makes every call fail. ``programs`` and ``ports``: what commands in
+    containers do, and who listens in them (see :mod:`tandem.runtimes.memory.processes`).
     """
 
     def __init__(self) -> None:
@@ -149,6 +151,8 @@ class MemoryRuntime:
         self.unpullable: set[str] = set()
         self.private: dict[str, RegistryCredentials] = {}
         self.present: set[str] = set()
+        self.programs: dict[str, Program] = dict(PROGRAMS)
+        self.ports: dict[int, Listener] = {}
         self.workloads: dict[tuple[str, str], Workload] = {}
         self._by_uuid: dict[tuple[str, str], Workload] = {}
         self._subscribers: dict[asyncio.Queue[RuntimeEvent | None], str] = {}
