@@ -16,7 +16,6 @@ from tandem.api.kinds.security import shared_by_host
 from tandem.api.meta import get
 from tandem.api.quantity import parse_quantity
 from tandem.control.affinity import Placed, conflict, tolerated, wants_node
-from tandem.control.volumes.claims import unbound
 from tandem.store import Key
 
 Lookup = Callable[[Key], Doc | None]
@@ -121,12 +120,14 @@ def gated(pod: Doc) -> bool:
     return bool(get(pod, "spec.schedulingGates"))
 
 
-def unfit(pod: Doc, node: Doc, others: Load | Iterable[Doc], lookup: Lookup) -> str | None:
+def unfit(
+    pod: Doc, node: Doc, others: Load | Iterable[Doc], lookup: Lookup, unbound: str | None = None
+) -> str | None:
     """None when the Pod fits; else the scheduler's message, for the condition PodScheduled (reason
     ``Unschedulable``) and the event ``FailedScheduling``.
 
-    ``others``: the Pods on the node, the Pod itself not among them. A Pod that names its node is past
-    scheduling.
+    ``others``: the Pods on the node, the Pod itself not among them. ``unbound``: what its claims to
+    volumes wait for, if anything. A Pod that names its node is past scheduling.
     """
     name = get(pod, "spec.nodeName")
     if name == node["metadata"]["name"]:
@@ -135,7 +136,7 @@ def unfit(pod: Doc, node: Doc, others: Load | Iterable[Doc], lookup: Lookup) -> 
     if name:
         found: _Reasons | None = _Reasons(("node(s) didn't match the requested node name",))
     else:
-        found = _filter(pod, node, load, lookup)
+        found = _filter(pod, node, load, lookup, unbound)
     if found is None:
         return None
     counted = [reason if found.of_pod else f"1 {reason}" for reason in found.reasons]
@@ -154,10 +155,12 @@ def _preemption(pod: Doc, found: _Reasons, load: Load) -> str:
     return f"0/1 nodes are available: 1 {_NO_VICTIMS}."
 
 
-def _filter(pod: Doc, node: Doc, load: Load, lookup: Lookup) -> _Reasons | None:
+def _filter(
+    pod: Doc, node: Doc, load: Load, lookup: Lookup, unbound: str | None
+) -> _Reasons | None:
     """The scheduler's filters in its order; the first that fails."""
-    if (missing := unbound(pod, lookup)) is not None:
-        return _Reasons((missing.message,), of_pod=True)
+    if unbound is not None:
+        return _Reasons((unbound,), of_pod=True)
     if get(node, "spec.unschedulable") and not tolerated(pod, _CORDONED):
         return _Reasons(("node(s) were unschedulable",))
     for taint in get(node, "spec.taints", []):

@@ -264,11 +264,10 @@ def test_one_node_is_always_level_unless_more_parts_are_asked_for() -> None:
     assert why(spread(topologyKey="zone", whenUnsatisfiable="ScheduleAnyway")) is None
 
 
-def test_a_claim_that_is_not_there() -> None:
-    wanted = pod(volumes=[{"name": "data", "persistentVolumeClaim": {"claimName": "mine"}}])
-    assert (
-        why(wanted) == '0/1 nodes are available: persistentvolumeclaim "mine" not found.' + NO_HELP
-    )
+def test_claims_that_are_waited_for_are_said_of_the_pod() -> None:
+    missing = 'persistentvolumeclaim "mine" not found'
+    told = unfit(pod(), node(), (), lookup, missing)
+    assert told == f"0/1 nodes are available: {missing}." + NO_HELP
 
 
 def test_a_pod_that_names_its_node_is_not_asked() -> None:

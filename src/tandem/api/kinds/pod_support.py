@@ -104,6 +104,19 @@ _VOLUMES: dict[str, Tree] = {
     },
     "image": YES,
     "persistentVolumeClaim": YES,
+    "ephemeral": {
+        "volumeClaimTemplate": {
+            "metadata": YES,
+            "spec": {
+                "accessModes": YES,
+                "resources": {"requests": YES, "limits": YES},
+                "selector": YES,
+                "storageClassName": YES,
+                "volumeMode": only("Filesystem"),
+                "volumeName": YES,
+            },
+        },
+    },
 }
 
 POD_SPEC: Tree = {
@@ -166,8 +179,4 @@ def check(spec: Doc, path: str) -> Findings:
             for kind, source in volume.items()
             if kind not in _VOLUMES and source == {}
         ]
-    scheduler = spec.get("schedulerName", "default-scheduler")
-    if scheduler != "default-scheduler":
-        why = "there is one scheduler, default-scheduler"
-        findings.warnings.append(f"{path}.schedulerName has no effect: {why}")
     return findings
