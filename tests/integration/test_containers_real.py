@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tandem.errors import Conflict, ImagePullError, InvalidSpec, NotFound, Unavailable
-from tandem.runtimes.adapter import EventKind, Phase, RuntimeSpec, RuntimeStatus
+from tandem.runtimes.adapter import EventKind, Phase
 from tandem.runtimes.capabilities import LogOptions
 from tandem.runtimes.cri._gen import cri_pb2 as cri
 from tandem.runtimes.cri.adapter import ContainerAdapter
@@ -23,11 +23,18 @@ from tandem.runtimes.cri.client import CREATE_CONTAINER, RUN_SANDBOX
 from tandem.runtimes.cri.hostfacts import read_host_facts
 from tandem.runtimes.cri.translate import plan_pod
 from tests import world
+from tests.integration.containers import (
+    FOREVER,
+    PATIENCE,
+    container,
+    ended,
+    opened,
+    output,
+    pod,
+    until,
+)
 
 pytestmark = pytest.mark.containerd
-
-FOREVER = "trap 'exit 0' TERM; sleep 1000 & wait"
-PATIENCE = 20.0
 
 # containerd 1.6 may lose the last of what a container says when it says more than 32 KiB at once and
 # ends at that moment.
@@ -36,49 +43,8 @@ LINGER = "sleep 0.3"
 
 @pytest.fixture
 async def adapter(containerd: str, tmp_path: Path) -> AsyncIterator[ContainerAdapter]:
-    async with ContainerAdapter(containerd, log_dir=tmp_path / "pods") as opened:
-        assert isinstance(opened, ContainerAdapter)
-        yield opened
-        for status in await opened.list():
-            await opened.delete(status.spec_id, grace_seconds=0)
-    assert entries(tmp_path / "pods") == []
-
-
-def entries(folder: Path) -> list[Path]:
-    return sorted(folder.iterdir()) if folder.exists() else []
-
-
-def container(script: str, name: str = "main", **fields: Any) -> dict[str, Any]:
-    return {"name": name, "image": world.BUSYBOX, "command": ["sh", "-c", script], **fields}
-
-
-def pod(id: str, *containers: dict[str, Any], **fields: Any) -> RuntimeSpec:
-    return RuntimeSpec(id, container_spec={"containers": [*containers], **fields})
-
-
-async def until(
-    adapter: ContainerAdapter, id: str, good: Callable[[RuntimeStatus], bool]
-) -> RuntimeStatus:
-    """The status once it is ``good``; the only polling here."""
-    async with asyncio.timeout(PATIENCE):
-        while True:
-            status = await adapter.get_status(id)
-            if good(status):
-                return status
-            await asyncio.sleep(0.01)
-
-
-async def ended(adapter: ContainerAdapter, id: str) -> RuntimeStatus:
-    """The status once nothing of the Pod runs any more."""
-    return await until(
-        adapter, id, lambda status: all(item.finished_at for item in status.containers)
-    )
-
-
-async def output(adapter: ContainerAdapter, id: str, container: str = "", **options: Any) -> bytes:
-    async with asyncio.timeout(PATIENCE):
-        log = adapter.logs(id, container=container, options=LogOptions(**options))
-        return b"".join([chunk async for chunk in log])
+    async with opened(containerd, tmp_path) as adapter:
+        yield adapter
 
 
 async def run(adapter: ContainerAdapter, script: str, **fields: Any) -> bytes:

@@ -14,7 +14,8 @@ import yaml
 from google.protobuf import text_format
 
 from tandem.runtimes.adapter import RuntimeSpec
-from tandem.runtimes.cri.translate import HostFacts, plan_pod
+from tandem.runtimes.cri.hostfacts import HostFacts
+from tandem.runtimes.cri.translate import plan_pod
 
 HERE = Path(__file__).parent
 HOST = HostFacts(
@@ -27,7 +28,8 @@ HOST = HostFacts(
 
 def _messages(spec: RuntimeSpec) -> str:
     plan = plan_pod(spec, owner="tandem", log_dir=Path("/var/log/tandem/pods"), host=HOST)
-    parts = [f"# sandbox\n{text_format.MessageToString(plan.sandbox)}"]
+    handler = f", handler {plan.handler}" if plan.handler else ""
+    parts = [f"# sandbox{handler}\n{text_format.MessageToString(plan.sandbox)}"]
     for container in plan.containers:
         text = text_format.MessageToString(container.config)
         head = f"# container {container.name}, pulled {container.pull_policy}"

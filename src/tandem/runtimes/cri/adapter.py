@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -38,6 +39,7 @@ from tandem.runtimes.cri.hostfacts import SECCOMP_DIR, HostFacts, read_host_fact
 from tandem.runtimes.cri.imagefiles import ImageFinder
 from tandem.runtimes.cri.images import Images
 from tandem.runtimes.cri.lifecycle import Lifecycle
+from tandem.runtimes.cri.logrotation import LogLimits, LogRotation, reopen_log
 from tandem.runtimes.cri.logs import LogReader
 from tandem.runtimes.cri.pods import Pods
 from tandem.runtimes.cri.status import ADAPTER_NAME, HANDLE_VERSION
@@ -55,7 +57,8 @@ class ContainerAdapter(RuntimeAdapter):
     runtime writes the containers' output, so it must be the same path for it; ``seccomp_dir`` has the
     seccomp profiles of this host. ``timeout`` and
     ``pull_timeout`` (seconds) bound one call and one pull. ``max_concurrency`` bounds the Pods that
-    are made or removed at a time; None is two for each processor.
+    are made or removed at a time; None is two for each processor. ``log_limits``: how long the logs
+    may grow before they are rotated, while :meth:`events` are listened to; None: as long as they like.
     """
 
     name: ClassVar[str] = ADAPTER_NAME
@@ -70,6 +73,7 @@ class ContainerAdapter(RuntimeAdapter):
         timeout: float = 120.0,
         pull_timeout: float = 900.0,
         max_concurrency: int | None = None,
+        log_limits: LogLimits | None = None,
     ) -> None:
         self.endpoint = endpoint.removeprefix("unix://")
         self.owner = owner
@@ -79,6 +83,8 @@ class ContainerAdapter(RuntimeAdapter):
         self._hub = EventHub(self._client, owner)
         self._pods = Pods(self._client, owner, self._hub.sightings)
         self._logs = LogReader(self._pods, self._hub)
+        reopen = partial(reopen_log, self._client, owner)
+        self._rotation = LogRotation(self._log_dir, log_limits, reopen) if log_limits else None
         self._streams = Streams(self._client, self._pods)
         self._images = Images(self._client, pull_timeout=pull_timeout)
         slots = asyncio.Semaphore(max_concurrency or 2 * (os.cpu_count() or 1))
@@ -120,6 +126,8 @@ class ContainerAdapter(RuntimeAdapter):
         return await self._pods.list(strangers=strangers)
 
     def events(self) -> AsyncGenerator[RuntimeEvent, None]:
+        if self._rotation is not None:
+            self._rotation.start()
         return self._hub.listen()
 
     async def recover(self, handle: RuntimeHandle) -> RuntimeStatus:
@@ -132,6 +140,8 @@ class ContainerAdapter(RuntimeAdapter):
         return await self._pods.status(handle.data.get("id", ""))
 
     async def close(self) -> None:
+        if self._rotation is not None:
+            await self._rotation.close()
         await self._hub.close()
         await self._client.close()
 

@@ -110,6 +110,12 @@ LIST_CONTAINERS = Rpc(
 CONTAINER_STATUS = Rpc(
     _RUNTIME + "ContainerStatus", cri.ContainerStatusRequest, cri.ContainerStatusResponse
 )
+REOPEN_LOG = Rpc(
+    _RUNTIME + "ReopenContainerLog", cri.ReopenContainerLogRequest, cri.ReopenContainerLogResponse
+)
+LIST_CONTAINER_STATS = Rpc(
+    _RUNTIME + "ListContainerStats", cri.ListContainerStatsRequest, cri.ListContainerStatsResponse
+)
 CONTAINER_EVENTS = Rpc(
     _RUNTIME + "GetContainerEvents", cri.GetEventsRequest, cri.ContainerEventResponse
 )

@@ -12,8 +12,10 @@ from tandem.errors import Cause, InvalidSpec
 from tandem.runtimes.adapter import LABEL_ID, LABEL_OWNER
 from tandem.runtimes.cri._gen import cri_pb2 as cri
 from tandem.runtimes.cri.expand import expand
+from tandem.runtimes.cri.hostfacts import HostFacts
 from tandem.runtimes.cri.reader import Reader
 from tandem.runtimes.cri.resources import Resources
+from tandem.runtimes.cri.security import must_not_be_root, security_context
 
 LABEL_POD_NAME = "io.kubernetes.pod.name"
 LABEL_POD_NAMESPACE = "io.kubernetes.pod.namespace"
@@ -21,25 +23,16 @@ LABEL_POD_UID = "io.kubernetes.pod.uid"
 LABEL_CONTAINER_NAME = "io.kubernetes.container.name"
 """By these names other tools of a node (crictl, log shippers) know what belongs to which Pod."""
 
-_FROM_THE_POD = (LABEL_ID, LABEL_OWNER, LABEL_POD_NAME, LABEL_POD_NAMESPACE, LABEL_POD_UID)
+ANNOTATION_MESSAGE_PATH = "io.kubernetes.container.terminationMessagePath"
+ANNOTATION_MESSAGE_POLICY = "io.kubernetes.container.terminationMessagePolicy"
+"""A kubelet's names too: where a container leaves its last words, and what stands in for them."""
 
-# What of /proc and /sys tells on the host or changes it. A runtime hides none of it unless it is told
-# to, except under a privileged container, from which nothing is hidden.
-_MASKED_PATHS = (
-    "/proc/acpi",
-    "/proc/asound",
-    "/proc/interrupts",
-    "/proc/kcore",
-    "/proc/keys",
-    "/proc/latency_stats",
-    "/proc/sched_debug",
-    "/proc/scsi",
-    "/proc/timer_list",
-    "/proc/timer_stats",
-    "/sys/devices/virtual/powercap",
-    "/sys/firmware",
-)
-_READONLY_PATHS = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
+ANNOTATION_STOP_SIGNAL = "tandem.dev/stop-signal"
+"""The signal that asks a container to end, where the Pod says another than the image does."""
+
+FALLBACK_TO_LOGS = "FallbackToLogsOnError"
+
+_FROM_THE_POD = (LABEL_ID, LABEL_OWNER, LABEL_POD_NAME, LABEL_POD_NAMESPACE, LABEL_POD_UID)
 
 _PROPAGATION = {
     "": cri.PROPAGATION_PRIVATE,
@@ -47,22 +40,26 @@ _PROPAGATION = {
     "HostToContainer": cri.PROPAGATION_HOST_TO_CONTAINER,
     "Bidirectional": cri.PROPAGATION_BIDIRECTIONAL,
 }
-_MAX_ID = (1 << 31) - 1
 
 
 @dataclass(frozen=True, slots=True)
 class ContainerPlan:
     """One container: what to pull, and what to ask for.
 
-    ``path`` is the container's place in the spec, for errors that show only later. The image in
-    ``config`` is as the spec has it, until :meth:`with_image` puts in what it turned out to be.
+    ``path`` is the container's place in the spec and ``pod`` what people call its Pod, for errors
+    that show only later. ``message_file`` must exist before it starts; empty: none. ``target`` names
+    the container whose processes it shall see. The image in ``config`` is as the spec has it, until
+    :meth:`with_image` puts in what it turned out to be.
     """
 
     name: str
     path: str
+    pod: str
     image: str
     pull_policy: str
     must_not_be_root: bool
+    message_file: str
+    target: str
     config: cri.ContainerConfig
 
     def with_image(self, image: cri.Image) -> cri.ContainerConfig:
@@ -84,32 +81,36 @@ class ContainerPlan:
 
     def _check_user(self, image: cri.Image) -> None:
         context = self.config.linux.security_context
-        path = f"{self.path}.securityContext.runAsNonRoot"
         if context.HasField("run_as_user"):
-            problem = "the container would run as root" if context.run_as_user.value == 0 else ""
+            root = context.run_as_user.value == 0
+            problem = "container's runAsUser breaks non-root policy" if root else ""
         elif image.username and not image.username.isdecimal():
-            problem = f"the image's user {image.username!r} is a name, which may be root's"
+            problem = (
+                f"container has runAsNonRoot and image has non-numeric user ({image.username}), "
+                "cannot verify user is non-root"
+            )
         else:
             user = image.uid.value if image.HasField("uid") else int(image.username or 0)
-            problem = "the image runs as root" if user == 0 else ""
+            problem = "container has runAsNonRoot and image will run as root" if user == 0 else ""
         if problem:
+            path = f"{self.path}.securityContext.runAsNonRoot"
             raise InvalidSpec(
-                f"container {self.name!r} must not run as root: {problem}",
+                f'{problem} (pod: "{self.pod}", container: {self.name})',
                 causes=[Cause(path, f"Invalid value: true: {problem}")],
-                details={"container": self.name},
+                details={"container": self.name, "reason": "CreateContainerConfigError"},
             )
 
 
 def plan_container(
     container: Reader,
     pod: Reader,
-    labels: Mapping[str, str],
+    sandbox: cri.PodSandboxConfig,
     quality: str,
-    host_memory: int,
+    host: HostFacts,
     *,
     attempt: int,
 ) -> ContainerPlan:
-    """The plan for ``container``, in the sandbox that has ``labels``. Faults go to the reader's."""
+    """The plan for ``container`` in ``sandbox``. Faults go to the reader's."""
     name = container.require("name")
     if name:
         container.faults.invalid += name_causes(name, container.at("name"), "dns1123label")
@@ -132,7 +133,7 @@ def plan_container(
         envs=[cri.KeyValue(key=key, value=value) for key, value in variables.items()],
         mounts=_mounts(container, pod),
         labels={
-            **{key: labels[key] for key in _FROM_THE_POD if key in labels},
+            **{key: sandbox.labels[key] for key in _FROM_THE_POD if key in sandbox.labels},
             LABEL_CONTAINER_NAME: name,
         },
         log_path=f"{name}/{attempt}.log",
@@ -141,22 +142,26 @@ def plan_container(
         tty=tty,
     )
     resources = Resources.read(container.child("resources"))
-    config.linux.resources.CopyFrom(resources.to_cri(quality, host_memory))
-    config.linux.security_context.CopyFrom(_security(container, pod))
-    must_not_be_root = _either(container, pod, "runAsNonRoot")
-    return ContainerPlan(name, container.path, image, policy, bool(must_not_be_root), config)
-
-
-def namespace_options(pod: Reader) -> cri.NamespaceOption:
-    """Which of its namespaces a Pod shares with the host, and its containers with each other."""
-    if pod.flag("hostPID") and pod.flag("shareProcessNamespace"):
-        pod.invalid("shareProcessNamespace", "may not be set together with hostPID")
-    process = cri.POD if pod.flag("shareProcessNamespace") else cri.CONTAINER
-    return cri.NamespaceOption(
-        network=cri.NODE if pod.flag("hostNetwork") else cri.POD,
-        pid=cri.NODE if pod.flag("hostPID") else process,
-        ipc=cri.NODE if pod.flag("hostIPC") else cri.POD,
+    config.linux.resources.CopyFrom(resources.to_cri(quality, host.memory))
+    config.linux.security_context.CopyFrom(security_context(container, pod, host))
+    _set_stop_signal(config, container)
+    message_file = _mount_message(config, container, sandbox.log_directory)
+    return ContainerPlan(
+        name,
+        container.path,
+        _called(sandbox.metadata),
+        image,
+        policy,
+        must_not_be_root(container, pod),
+        message_file,
+        container.text("targetContainerName"),
+        config,
     )
+
+
+def _called(metadata: cri.PodSandboxMetadata) -> str:
+    """A Pod as a kubelet's messages name it."""
+    return f"{metadata.name}_{metadata.namespace}({metadata.uid})"
 
 
 def _pull_policy(image: str) -> str:
@@ -179,21 +184,21 @@ def _variables(container: Reader) -> dict[str, str]:
 
 
 def _mounts(container: Reader, pod: Reader) -> list[cri.Mount]:
-    paths = {
+    volumes = {
         volume.text("name"): volume.child("hostPath").text("path")
         for volume in pod.children("volumes")
     }
     mounts = []
     for entry in container.children("volumeMounts"):
-        name, target = entry.require("name"), entry.require("mountPath")
-        entry.refuse("subPath", "subPathExpr", "recursiveReadOnly", why="the runtime lacks it")
-        source = paths.get(name, "")
+        target = entry.require("mountPath")
+        source = entry.text("hostPath") or _path_of_volume(entry, volumes)
         propagation = entry.choice("mountPropagation", _PROPAGATION.keys() - {""}, "None")
-        if name and name not in paths:
-            container.faults.invalid.append(causes.not_found(entry.at("name"), name))
-        elif name and (not source.startswith("/") or ".." in source.split("/")):
-            rule = f'volume "{name}" must be an absolute path without ".."'
-            entry.invalid("name", rule)
+        recursive = ("Disabled", "IfPossible", "Enabled")
+        if entry.choice("recursiveReadOnly", recursive, "Disabled") == "Enabled":
+            entry.refuse("recursiveReadOnly", why="it is not supported by the runtime")
+        if source and (not source.startswith("/") or ".." in source.split("/")):
+            rule = 'the path on the host must be absolute and without ".."'
+            entry.invalid("hostPath" if entry.has("hostPath") else "name", rule)
         if target and (":" in target or not target.startswith("/")):
             entry.invalid("mountPath", "must be an absolute path without ':'")
         mounts.append(
@@ -207,66 +212,41 @@ def _mounts(container: Reader, pod: Reader) -> list[cri.Mount]:
     return mounts
 
 
-def _security(container: Reader, pod: Reader) -> cri.LinuxContainerSecurityContext:
-    own, shared = container.child("securityContext"), pod.child("securityContext")
-    own.refuse("seLinuxOptions", "windowsOptions", "appArmorProfile", why="this host lacks it")
-    if own.choice("procMount", ("Default", "Unmasked"), "Default") == "Unmasked":
-        own.refuse("procMount", why="it needs a user namespace")
-    privileged = bool(own.flag("privileged"))
-    escalation = own.flag("allowPrivilegeEscalation")
-    capabilities = own.child("capabilities")
-    added = capabilities.texts("add")
-    if escalation is False and (privileged or "SYS_ADMIN" in added or "CAP_SYS_ADMIN" in added):
-        own.invalid("allowPrivilegeEscalation", "may not be false for a privileged container")
-    context = cri.LinuxContainerSecurityContext(
-        privileged=privileged,
-        readonly_rootfs=bool(own.flag("readOnlyRootFilesystem")),
-        no_new_privs=escalation is False,
-        supplemental_groups=_groups(shared),
-        masked_paths=() if privileged else _MASKED_PATHS,
-        readonly_paths=() if privileged else _READONLY_PATHS,
-    )
-    context.namespace_options.CopyFrom(namespace_options(pod))
-    if added or capabilities.has("drop"):
-        context.capabilities.add_capabilities.extend(_capability(name) for name in added)
-        dropped = capabilities.texts("drop")
-        context.capabilities.drop_capabilities.extend(_capability(name) for name in dropped)
-    user, group = _identity(own, shared, "runAsUser"), _identity(own, shared, "runAsGroup")
-    if user is not None:
-        context.run_as_user.value = user
-    if group is not None:
-        context.run_as_group.value = group
-    profile = own if own.has("seccompProfile") else shared
-    if profile.has("seccompProfile"):
-        context.seccomp.CopyFrom(_seccomp(profile.child("seccompProfile")))
-    return context
+def _path_of_volume(entry: Reader, volumes: Mapping[str, str]) -> str:
+    """Where a mount's volume lies on this host."""
+    name = entry.require("name")
+    entry.refuse("subPath", "subPathExpr", why="the runtime lacks it; give the path as hostPath")
+    if name and not volumes.get(name):
+        entry.faults.invalid.append(causes.not_found(entry.at("name"), name))
+    return volumes.get(name, "")
 
 
-def _either(own: Reader, pod: Reader, key: str) -> bool | None:
-    """A flag of the container's security context, or else of the Pod's."""
-    value = own.child("securityContext").flag(key)
-    return pod.child("securityContext").flag(key) if value is None else value
+def _mount_message(config: cri.ContainerConfig, container: Reader, log_directory: str) -> str:
+    """Where on this host the container's last words will be, mounted to where it leaves them. It is
+    found again by the mount, after a restart too."""
+    path = container.text("terminationMessagePath")
+    policy = container.choice("terminationMessagePolicy", ("File", FALLBACK_TO_LOGS), "File")
+    if not path:
+        return ""
+    if not path.startswith("/"):
+        container.invalid("terminationMessagePath", "must be an absolute path")
+    metadata = config.metadata
+    file = f"{log_directory}/{metadata.name}/{metadata.attempt}.message"
+    config.mounts.append(cri.Mount(container_path=posixpath.normpath(path), host_path=file))
+    config.annotations[ANNOTATION_MESSAGE_PATH] = posixpath.normpath(path)
+    config.annotations[ANNOTATION_MESSAGE_POLICY] = policy
+    return file
 
 
-def _identity(own: Reader, shared: Reader, key: str) -> int | None:
-    value = own.number(key, 0, _MAX_ID)
-    return shared.number(key, 0, _MAX_ID) if value is None else value
-
-
-def _groups(shared: Reader) -> list[int]:
-    groups = shared.numbers("supplementalGroups")
-    fs_group = shared.number("fsGroup", 0, _MAX_ID)
-    return groups if fs_group is None else [*groups, fs_group]
-
-
-def _capability(name: str) -> str:
-    """As CRI has it, which is without the kernel's prefix."""
-    return name.upper().removeprefix("CAP_")
-
-
-def _seccomp(profile: Reader) -> cri.SecurityProfile:
-    kind = profile.choice("type", ("RuntimeDefault", "Unconfined", "Localhost"), "Unconfined")
-    if kind == "Localhost":
-        profile.refuse("type", why="there is no folder of profiles on this host")
-        kind = "Unconfined"
-    return cri.SecurityProfile(profile_type=kind)
+def _set_stop_signal(config: cri.ContainerConfig, container: Reader) -> None:
+    lifecycle = container.child("lifecycle")
+    if not (name := lifecycle.text("stopSignal")):
+        return
+    known = {key.replace("PLUS", "+").replace("MINUS", "-"): key for key in cri.Signal.keys()}  # noqa: SIM118  (an enum is no mapping)
+    if name not in known or name == "RUNTIME_DEFAULT":
+        rule = "must be the name of a signal, such as SIGUSR1"
+        lifecycle.invalid("stopSignal", rule)
+        return
+    # For runtimes that know it; for others, the annotation says what to do.
+    config.MergeFrom(cri.ContainerConfig(stop_signal=known[name]))
+    config.annotations[ANNOTATION_STOP_SIGNAL] = name

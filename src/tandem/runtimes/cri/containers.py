@@ -12,9 +12,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import math
+import os
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,15 +28,15 @@ from tandem.runtimes.cri.client import (
     CREATE_CONTAINER,
     REMOVE_CONTAINER,
     START_CONTAINER,
-    STOP_CONTAINER,
     CriClient,
 )
 from tandem.runtimes.cri.container import ContainerPlan
+from tandem.runtimes.cri.hostfacts import HostFacts
 from tandem.runtimes.cri.images import Images
 from tandem.runtimes.cri.pods import Pods
 from tandem.runtimes.cri.status import attempt_order
+from tandem.runtimes.cri.stopping import Stopper
 from tandem.runtimes.cri.translate import (
-    HostFacts,
     PodRecord,
     plan_later_container,
     restore_sandbox,
@@ -46,9 +46,6 @@ _log = logging.getLogger(__name__)
 
 RESERVED = re.compile(r"name .* is reserved for")
 """What a runtime says to who makes what is there, or is just being made."""
-
-_PAUSES = (0.05, 0.1, 0.2, 0.4)  # seconds between the tries of one step of a stop or a removal
-_STOP_MARGIN = 60.0  # seconds that a stop may take beyond its grace, on a busy host
 
 
 @dataclass(slots=True)
@@ -79,12 +76,14 @@ class Containers:
         pods: Pods,
         images: Images,
         *,
+        stopper: Stopper,
         log_dir: Path,
         slots: asyncio.Semaphore,
     ) -> None:
         self._client = client
         self._pods = pods
         self._images = images
+        self._stopper = stopper
         self._log_dir = log_dir
         self._slots = slots
         self._known: dict[str, _Pod] = {}
@@ -134,6 +133,8 @@ class Containers:
             await self._check_ended(id, plan.name, attempts[-1].id)
         image = await self._images.ensure(plan.image, plan.pull_policy)
         settings = plan.with_image(image)
+        if plan.target:
+            _set_target(settings, plan, pod)
         async with self._slots:
             made = await self._make(id, pod, plan, settings, attempts)
         for old in attempts[:-2]:  # the one before stays, for its log and its last state
@@ -265,23 +266,7 @@ class Containers:
             sandbox = await self._pods.sandbox(id)
         except NotFound:
             return
-        await self.stop_all(sandbox.id, grace_seconds, only=name)
-
-    async def stop_all(self, sandbox: str, grace_seconds: float, *, only: str = "") -> None:
-        """Ask what runs in a sandbox (or ``only`` the container of that name) to end, each within
-        the grace; the runtime kills it after that."""
-        seconds = math.ceil(grace_seconds)  # CRI knows whole ones only
-
-        async def stop(container: str) -> None:
-            request = cri.StopContainerRequest(container_id=container, timeout=seconds)
-            limit = seconds + _STOP_MARGIN
-            await insist(lambda: self._client.call(STOP_CONTAINER, request, timeout=limit))
-
-        await together(
-            stop(item.id)
-            for item in await self._pods.containers(sandbox)
-            if item.state == cri.CONTAINER_RUNNING and only in ("", item.metadata.name)
-        )
+        await self._stopper.stop(sandbox.id, grace_seconds, only=name)
 
     async def remove(self, containers: Sequence[str]) -> None:
         """Remove containers, whatever they do; what cannot be removed goes with its sandbox."""
@@ -303,32 +288,25 @@ class _Outdated(Exception):
     """What is known of the Pod is not so any more."""
 
 
-async def insist(step: Callable[[], Awaitable[object]]) -> None:
-    """Take a step of a stop or a removal, for which what is gone already is success.
-
-    A container that ends by itself in the moment in which it is killed makes the runtime fail
-    ("ttrpc: closed"); the next try finds it ended.
-    """
-    for pause in _PAUSES:
-        try:
-            await step()
-        except NotFound:
-            return
-        except (Unavailable, DeadlineExceeded):
-            raise
-        except TandemError as error:
-            _log.info("trying again: %s", error.message)
-            await asyncio.sleep(pause)
-        else:
-            return
-    with contextlib.suppress(NotFound):
-        await step()
-
-
 def make_directories(log_directory: str, plans: Sequence[ContainerPlan]) -> None:
-    """Where the runtime writes the containers' output to. Blocking."""
+    """Where the runtime writes the containers' output to, and they their last words. Blocking."""
     for plan in plans:
         Path(log_directory, plan.name).mkdir(mode=0o755, parents=True, exist_ok=True)
+        if plan.message_file:
+            with open(plan.message_file, "w", encoding="utf-8") as file:
+                os.fchmod(file.fileno(), 0o666)  # whoever the container runs as may write it
+
+
+def _set_target(config: cri.ContainerConfig, plan: ContainerPlan, pod: _Pod) -> None:
+    """Let the container see the processes of the one that it targets."""
+    attempts = pod.attempts.get(plan.target)
+    if not attempts:
+        message = f"unable to find target container {plan.target}"
+        details = {"container": plan.name, "reason": "CreateContainerConfigError"}
+        raise Conflict(message, details=details)
+    options = config.linux.security_context.namespace_options
+    options.pid = cri.TARGET
+    options.target_id = attempts[-1].id
 
 
 def _remove_files(folder: Path, attempt: int) -> None:

@@ -1,13 +1,28 @@
-"""Reading from this host what a translation needs to know of it."""
+"""What a translation needs to know of this host, and reading it."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
-from tandem.runtimes.cri.translate import HostFacts
+SECCOMP_DIR = Path("/var/lib/tandem/seccomp")
 
 
-def read_host_facts(root: Path = Path("/")) -> HostFacts:
+@dataclass(frozen=True, slots=True)
+class HostFacts:
+    """``memory``: bytes. ``nameservers``, ``searches``, ``resolver_options``: of its resolv.conf.
+    ``seccomp_dir``: where the profiles are that a ``localhostProfile`` names. ``apparmor``: whether
+    the kernel enforces it."""
+
+    memory: int
+    nameservers: tuple[str, ...] = ()
+    searches: tuple[str, ...] = ()
+    resolver_options: tuple[str, ...] = ()
+    seccomp_dir: Path = SECCOMP_DIR
+    apparmor: bool = False
+
+
+def read_host_facts(root: Path = Path("/"), *, seccomp_dir: Path = SECCOMP_DIR) -> HostFacts:
     """The facts as they are now; blocking, some ten microseconds. ``root`` is for tests."""
     servers: list[str] = []
     searches: list[str] = []
@@ -20,7 +35,14 @@ def read_host_facts(root: Path = Path("/")) -> HostFacts:
                 searches = names  # the last one counts
             case ["options", *names]:
                 options += names
-    return HostFacts(_memory(root), tuple(servers), tuple(searches), tuple(options))
+    return HostFacts(
+        _memory(root),
+        tuple(servers),
+        tuple(searches),
+        tuple(options),
+        seccomp_dir,
+        _read(root / "sys/module/apparmor/parameters/enabled").strip() == "Y",
+    )
 
 
 def _memory(root: Path) -> int:

@@ -39,9 +39,10 @@ from tandem.runtimes.cri.client import (
     CriClient,
 )
 from tandem.runtimes.cri.container import ContainerPlan
-from tandem.runtimes.cri.containers import RESERVED, Containers, insist, make_directories
+from tandem.runtimes.cri.containers import RESERVED, Containers, make_directories
 from tandem.runtimes.cri.images import Images
 from tandem.runtimes.cri.pods import Pods
+from tandem.runtimes.cri.stopping import Stopper, insist
 from tandem.runtimes.cri.translate import (
     PodPlan,
     PodRecord,
@@ -66,6 +67,7 @@ class Lifecycle:
         images: Images,
         containers: Containers,
         *,
+        stopper: Stopper,
         log_dir: Path,
         slots: asyncio.Semaphore,
     ) -> None:
@@ -73,6 +75,7 @@ class Lifecycle:
         self._pods = pods
         self._images = images
         self._containers = containers
+        self._stopper = stopper
         self._log_dir = log_dir
         self._slots = slots
         # One change at a time to what a Pod is made of; a lock goes when nobody needs it any more.
@@ -214,7 +217,7 @@ class Lifecycle:
         if grace_seconds is None:
             grace_seconds = PodRecord.from_annotations(status.annotations).grace_seconds
         if grace_seconds > 0:
-            await self._containers.stop_all(sandbox, grace_seconds)
+            await self._stopper.stop(sandbox, grace_seconds)
         async with self._slots:
             # Stopping a sandbox kills what still runs in it.
             stop = cri.StopPodSandboxRequest(pod_sandbox_id=sandbox)

@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from tandem.errors import NotFound
 from tandem.runtimes.adapter import LABEL_ID, LABEL_OWNER, RuntimeStatus
+from tandem.runtimes.cri import messages
 from tandem.runtimes.cri._gen import cri_pb2 as cri
 from tandem.runtimes.cri.aio import together
 from tandem.runtimes.cri.client import (
@@ -21,8 +23,10 @@ from tandem.runtimes.cri.client import (
     SANDBOX_STATUS,
     CriClient,
 )
+from tandem.runtimes.cri.container import ANNOTATION_MESSAGE_PATH
 from tandem.runtimes.cri.status import Sighting, newest, pod_status, stranger_status
 
+_SETTLE_INTERVAL, _SETTLE_LOOKS = 0.01, 200  # seconds; some 40 ms as a rule
 _CONCURRENT_READS = 16  # each is about a millisecond of the runtime's time
 
 
@@ -92,9 +96,35 @@ class Pods:
     ) -> RuntimeStatus:
         """The status of a Pod of which it is known what it consists of: its sandbox, as it is, and
         the newest attempts of its containers, by the runtime's ids."""
-        found = await together(self.container(id) for id in containers)
+        found = await together(self._whole(id) for id in containers)
         present = [status for status in found if status is not None]
         return pod_status(sandbox, present, self._sightings)
+
+    async def _whole(self, id: str) -> cri.ContainerStatus | None:
+        """One container, with its last words when it has ended."""
+        status = await self.container(id)
+        sighting = self._sightings.get(id)
+        seen = sighting.exit_code if sighting else None
+        if status is None or (status.state != cri.CONTAINER_EXITED and seen is None):
+            return status
+        if ANNOTATION_MESSAGE_PATH not in status.annotations:
+            return status
+        words = await asyncio.to_thread(messages.left_message, status)
+        code = status.exit_code if status.state == cri.CONTAINER_EXITED else seen
+        if not words and code and status.started_at and messages.wants_log(status):
+            # The runtime calls it ended once all that it said is in the log.
+            status = await self._settled(status)
+            words = await asyncio.to_thread(messages.log_message, Path(status.log_path))
+        status.message = ": ".join(part for part in (status.message, words) if part)
+        return status
+
+    async def _settled(self, status: cri.ContainerStatus) -> cri.ContainerStatus:
+        for _ in range(_SETTLE_LOOKS):
+            if status.state == cri.CONTAINER_EXITED:
+                break
+            await asyncio.sleep(_SETTLE_INTERVAL)
+            status = await self.container(status.id) or status
+        return status
 
     def sighting(self, container: str) -> Sighting | None:
         """What an event said of a container that CRI's status may not say yet."""

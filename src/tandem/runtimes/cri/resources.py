@@ -6,6 +6,7 @@ workload behaves the same on both.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,6 +17,8 @@ from tandem.runtimes.cri.reader import Reader
 _CPU_PERIOD = 100_000  # microseconds, the kernel's own default
 _MIN_QUOTA = 1_000  # microseconds, the least that the kernel takes
 _MIN_SHARES, _MAX_SHARES, _SHARES_PER_CPU = 2, 262_144, 1_024
+_COMMON = ("cpu", "memory", "ephemeral-storage")  # of the last, the runtime gives out nothing
+_HUGE_PAGES = "hugepages-"
 _MIN_MEMORY = 6 << 20  # runc itself does not start in less
 
 GUARANTEED, BURSTABLE, BEST_EFFORT = "Guaranteed", "Burstable", "BestEffort"
@@ -23,12 +26,14 @@ GUARANTEED, BURSTABLE, BEST_EFFORT = "Guaranteed", "Burstable", "BestEffort"
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """What one container asks for: millicores and bytes, None where it does not say."""
+    """What one container asks for: millicores and bytes, None where it does not say. ``huge_pages``:
+    bytes of pages of a size, which is as the kernel names it (``2MB``)."""
 
     cpu_request: int | None = None
     cpu_limit: int | None = None
     memory_request: int | None = None
     memory_limit: int | None = None
+    huge_pages: tuple[tuple[str, int], ...] = ()
 
     @classmethod
     def read(cls, reader: Reader) -> Resources:
@@ -37,9 +42,8 @@ class Resources:
         reader.refuse("claims", why="there are no resource claims on this runtime")
         for part in (limits, requests):
             for key in part.keys():  # noqa: SIM118  (a Reader is no mapping)
-                if key not in ("cpu", "memory", "ephemeral-storage"):
-                    part.refuse(key, why="this runtime gives out cpu and memory")
-        limits.refuse("ephemeral-storage", why="the runtime cannot limit it")
+                if key not in _COMMON and not key.startswith(_HUGE_PAGES):
+                    part.refuse(key, why="this runtime gives out cpu, memory and huge pages")
         cpu_limit = _quantity(limits, "cpu")
         memory_limit = _quantity(limits, "memory")
         if memory_limit is not None and 0 < memory_limit < _MIN_MEMORY:
@@ -49,6 +53,7 @@ class Resources:
             cpu_limit,
             _quantity(requests, "memory", memory_limit),
             memory_limit,
+            _huge_pages(limits),
         )
         if found.cpu_limit and (found.cpu_request or 0) > found.cpu_limit:
             requests.invalid("cpu", "must be less than or equal to cpu limit")
@@ -62,6 +67,9 @@ class Resources:
             cpu_shares=_shares(self.cpu_request),
             memory_limit_in_bytes=self.memory_limit or 0,
             oom_score_adj=self._oom_score(quality, host_memory),
+            hugepage_limits=[
+                cri.HugepageLimit(page_size=size, limit=limit) for size, limit in self.huge_pages
+            ],
         )
         if self.cpu_limit:
             result.cpu_period = _CPU_PERIOD
@@ -102,6 +110,20 @@ def quality_of_service(containers: Sequence[Resources]) -> str:
 def _shares(millis: int | None) -> int:
     shares = (millis or 0) * _SHARES_PER_CPU // 1000
     return min(max(shares, _MIN_SHARES), _MAX_SHARES)
+
+
+def _huge_pages(limits: Reader) -> tuple[tuple[str, int], ...]:
+    found = []
+    for key in sorted(limits.keys()):
+        if not key.startswith(_HUGE_PAGES):
+            continue
+        size, limit = key.removeprefix(_HUGE_PAGES), _quantity(limits, key)
+        match = re.fullmatch(r"([0-9]+)([KMG])i", size)
+        if match is None:
+            limits.invalid(key, "must name a page size, such as hugepages-2Mi")
+        elif limit is not None:
+            found.append((f"{match[1]}{match[2]}B", limit))
+    return tuple(found)
 
 
 def _quantity(reader: Reader, key: str, default: int | None = None) -> int | None:

@@ -27,11 +27,12 @@ from tandem.runtimes.cri.container import (
     LABEL_POD_NAME,
     LABEL_POD_NAMESPACE,
     ContainerPlan,
-    namespace_options,
     plan_container,
 )
+from tandem.runtimes.cri.hostfacts import HostFacts
 from tandem.runtimes.cri.reader import Faults, Reader
 from tandem.runtimes.cri.resources import Resources, quality_of_service
+from tandem.runtimes.cri.security import namespace_options
 
 ANNOTATION_POD = "tandem.dev/pod"
 """On a sandbox: a :class:`PodRecord` as JSON."""
@@ -42,20 +43,13 @@ _ID = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 _PATH_PART = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?")
 _NO_MATTER = "this runtime does not have it"
 
+_CLUSTER_DOMAIN = "cluster.local"
+_MAX_HOSTNAME = 64  # the kernel's
+
+# A node's own limits of a resolv.conf; what is beyond them is left out, as a kubelet does.
+_MAX_NAMESERVERS, _MAX_SEARCHES, _MAX_SEARCH_CHARACTERS = 3, 32, 2048
+
 _CONTAINER_LISTS = ("containers", "plannedContainers", "initContainers", "ephemeralContainers")
-
-
-@dataclass(frozen=True, slots=True)
-class HostFacts:
-    """What a translation needs to know of the host.
-
-    ``memory``: bytes. ``nameservers``, ``searches``, ``resolver_options``: of its resolv.conf.
-    """
-
-    memory: int
-    nameservers: tuple[str, ...] = ()
-    searches: tuple[str, ...] = ()
-    resolver_options: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +141,7 @@ def plan_pod(spec: RuntimeSpec, *, owner: str, log_dir: Path, host: HostFacts) -
     if sandbox.hostname:  # not of the host's network, where a port is the host's own
         sandbox.port_mappings.extend(_port_mappings(coming))
     plans = tuple(
-        plan_container(container, pod, sandbox.labels, quality, host.memory, attempt=0)
+        plan_container(container, pod, sandbox, quality, host, attempt=0)
         for container in containers
     )
     _check_names(pod, record.containers, faults)
@@ -170,9 +164,7 @@ def plan_later_container(
     container = Reader(document, "container", faults)
     Resources.read(container.child("resources"))
     pod = Reader(record.pod, "container_spec", faults)
-    plan = plan_container(
-        container, pod, sandbox.labels, record.quality, host.memory, attempt=attempt
-    )
+    plan = plan_container(container, pod, sandbox, record.quality, host, attempt=attempt)
     faults.check(f"container {container.text('name')!r}")
     return plan
 
@@ -235,7 +227,7 @@ def _digest(spec: RuntimeSpec, document: Mapping[str, Any]) -> str:
 
 def _refuse_unsupported(pod: Reader, *, sandbox_only: bool) -> None:
     """Refuse what nobody does. Who makes only the sandbox sees to the rest of the Pod."""
-    pod.refuse("resourceClaims", "resources", "setHostnameAsFQDN", why=_NO_MATTER)
+    pod.refuse("resourceClaims", "resources", why=_NO_MATTER)
     if not sandbox_only:
         pod.refuse("initContainers", "ephemeralContainers", why="start them with start_container")
         pod.refuse(
@@ -246,6 +238,9 @@ def _refuse_unsupported(pod: Reader, *, sandbox_only: bool) -> None:
             "schedulingGates",
             why=_NO_MATTER,
         )
+        for container in pod.children("containers"):
+            limits = container.child("resources").child("limits")
+            limits.refuse("ephemeral-storage", why="the runtime cannot limit it")
     if pod.flag("hostUsers") is False:
         pod.refuse_even_empty("hostUsers", why="user namespaces are not available")
     for volume in () if sandbox_only else pod.children("volumes"):
@@ -258,7 +253,7 @@ def _refuse_unsupported(pod: Reader, *, sandbox_only: bool) -> None:
         if kind not in ("", "DirectoryOrCreate"):
             volume.child("hostPath").refuse("type", why="the runtime does not check what is there")
     context = pod.child("securityContext")
-    context.refuse("seLinuxOptions", "windowsOptions", "appArmorProfile", why=_NO_MATTER)
+    context.refuse("seLinuxOptions", "windowsOptions", why=_NO_MATTER)
 
 
 def _sandbox(
@@ -293,8 +288,9 @@ def _describe_sandbox(
     if hostname:
         pod.faults.invalid += name_causes(hostname, pod.at("hostname"), "dns1123label")
     if not host_network:
-        # A Pod's name may be longer than the kernel lets a host's name be.
-        config.hostname = (hostname or config.metadata.name)[:63].rstrip("-.")
+        config.hostname = _hostname(
+            pod, hostname or config.metadata.name, config.metadata.namespace
+        )
     if (dns := _dns(pod, host)) is not None:
         config.dns_config.CopyFrom(dns)
     context = pod.child("securityContext")
@@ -304,6 +300,20 @@ def _describe_sandbox(
     config.linux.security_context.namespace_options.CopyFrom(namespace_options(pod))
     config.linux.security_context.privileged = record.privileged
     return config
+
+
+def _hostname(pod: Reader, name: str, namespace: str) -> str:
+    """The Pod's host name; with ``setHostnameAsFQDN`` and a subdomain, the whole of it."""
+    # A Pod's name may be longer than the kernel lets a host's name be.
+    name = name[:63].rstrip("-.")
+    subdomain = pod.text("subdomain")
+    if not (pod.flag("setHostnameAsFQDN") and subdomain):
+        return name
+    whole = f"{name}.{subdomain}.{namespace}.svc.{_CLUSTER_DOMAIN}"
+    if len(whole) > _MAX_HOSTNAME:
+        rule = f"the FQDN {whole} is too long ({_MAX_HOSTNAME} characters is the max)"
+        pod.invalid("setHostnameAsFQDN", rule)
+    return whole
 
 
 def _port_mappings(containers: Sequence[Reader]) -> list[cri.PortMapping]:
@@ -345,13 +355,22 @@ def _dns(pod: Reader, host: HostFacts) -> cri.DNSConfig | None:
         if not servers:
             rule = 'at least one is needed when "dnsPolicy" is None'
             pod.faults.invalid.append(causes.required(config.at("nameservers"), rule))
-        return cri.DNSConfig(servers=servers, searches=searches, options=options)
+        return _within_limits(servers, searches, options)
     if not (servers or searches or options):
         return None
     given = {option.partition(":")[0] for option in options}
     kept = [item for item in host.resolver_options if item.partition(":")[0] not in given]
-    return cri.DNSConfig(
-        servers=dict.fromkeys([*host.nameservers, *servers]),
-        searches=dict.fromkeys([*host.searches, *searches]),
-        options=[*kept, *options],
+    return _within_limits(
+        list(dict.fromkeys([*host.nameservers, *servers])),
+        list(dict.fromkeys([*host.searches, *searches])),
+        [*kept, *options],
     )
+
+
+def _within_limits(
+    servers: Sequence[str], searches: Sequence[str], options: Sequence[str]
+) -> cri.DNSConfig:
+    searches = searches[:_MAX_SEARCHES]
+    while len(" ".join(searches)) > _MAX_SEARCH_CHARACTERS:
+        searches = searches[:-1]
+    return cri.DNSConfig(servers=servers[:_MAX_NAMESERVERS], searches=searches, options=options)

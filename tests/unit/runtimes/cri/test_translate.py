@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +13,11 @@ from tandem.errors import InvalidSpec, Unsupported
 from tandem.runtimes.adapter import RuntimeSpec
 from tandem.runtimes.cri._gen import cri_pb2 as cri
 from tandem.runtimes.cri.expand import expand
+from tandem.runtimes.cri.hostfacts import HostFacts
+from tandem.runtimes.cri.messages import log_message
+from tandem.runtimes.cri.stopping import signal_number
 from tandem.runtimes.cri.translate import (
     ANNOTATION_POD,
-    HostFacts,
     PodPlan,
     PodRecord,
     plan_later_container,
@@ -62,6 +66,25 @@ def container(**fields: Any) -> dict[str, Any]:
             "securityContext.allowPrivilegeEscalation",
         ),
         (container(volumeMounts=[{"name": "v", "mountPath": "/m"}]), "volumeMounts[0].name"),
+        (
+            container(volumeMounts=[{"hostPath": "/a/../b", "mountPath": "/m"}]),
+            "volumeMounts[0].hostPath",
+        ),
+        (
+            container(
+                securityContext={
+                    "seccompProfile": {"type": "Localhost", "localhostProfile": "../x"}
+                }
+            ),
+            "seccompProfile.localhostProfile",
+        ),
+        (container(lifecycle={"stopSignal": "SIGNOT"}), "lifecycle.stopSignal"),
+        (container(terminationMessagePath="here"), "terminationMessagePath"),
+        (container(resources={"limits": {"hugepages-2": "1"}}), "limits.hugepages-2"),
+        (
+            {"subdomain": "s" * 63, "setHostnameAsFQDN": True},
+            "setHostnameAsFQDN",
+        ),
         ({"hostname": "a.b"}, "hostname"),
         ({"hostPID": True, "shareProcessNamespace": True}, "shareProcessNamespace"),
         ({"dnsPolicy": "None"}, "dnsConfig.nameservers"),
@@ -95,8 +118,22 @@ def test_a_faulty_field_is_named(pod: dict[str, Any], field: str) -> None:
             "containers[0].resources.limits.nvidia.com/gpu",
         ),
         (
-            container(securityContext={"seccompProfile": {"type": "Localhost"}}),
-            "containers[0].securityContext.seccompProfile.type",
+            container(resources={"limits": {"ephemeral-storage": "1Gi"}}),
+            "containers[0].resources.limits.ephemeral-storage",
+        ),
+        (
+            container(securityContext={"appArmorProfile": {"type": "RuntimeDefault"}}),
+            "containers[0].securityContext.appArmorProfile.type",
+        ),
+        (
+            {"securityContext": {"supplementalGroupsPolicy": "Strict"}},
+            "securityContext.supplementalGroupsPolicy",
+        ),
+        (
+            container(
+                volumeMounts=[{"hostPath": "/a", "mountPath": "/b", "recursiveReadOnly": "Enabled"}]
+            ),
+            "containers[0].volumeMounts[0].recursiveReadOnly",
         ),
     ],
 )
@@ -205,19 +242,84 @@ def test_a_later_container_is_refused_by_field() -> None:
 @pytest.mark.parametrize(
     ("context", "image", "problem"),
     [
-        ({"runAsUser": 0}, cri.Image(), "would run as root"),
-        ({}, cri.Image(), "image runs as root"),
-        ({}, cri.Image(username="web"), "'web' is a name"),
-        ({}, cri.Image(username="0"), "image runs as root"),
+        ({"runAsUser": 0}, cri.Image(), "container's runAsUser breaks non-root policy"),
+        ({}, cri.Image(), "container has runAsNonRoot and image will run as root"),
+        ({}, cri.Image(username="web"), "image has non-numeric user (web), cannot verify"),
+        ({}, cri.Image(username="0"), "container has runAsNonRoot and image will run as root"),
     ],
 )
 def test_a_container_that_must_not_be_root_is_refused_when_it_is(
     context: dict[str, Any], image: cri.Image, problem: str
 ) -> None:
     made = plan(**container(securityContext={"runAsNonRoot": True, **context})).containers[0]
-    with pytest.raises(InvalidSpec, match=problem) as caught:
+    with pytest.raises(InvalidSpec, match=re.escape(problem)) as caught:
         made.with_image(image)
+    assert caught.value.message.endswith('(pod: "x_tandem(x)", container: a)')
+    assert caught.value.details["reason"] == "CreateContainerConfigError"
     assert caught.value.causes[0].field.endswith("containers[0].securityContext.runAsNonRoot")
+
+
+def test_a_sandbox_is_told_of_its_containers_to_come() -> None:
+    coming = {
+        "name": "a",
+        "image": "i",
+        "env": [{"name": "PASSWORD", "value": "hunter2"}],
+        "ports": [{"containerPort": 80, "hostPort": 8080}],
+        "resources": {"requests": {"cpu": "1"}},
+        "securityContext": {"privileged": True},
+    }
+    made = plan(containers=[], plannedContainers=[coming], initContainers=[FINE])
+    record = PodRecord.from_annotations(made.sandbox.annotations)
+    assert made.containers == ()
+    assert (record.sandbox_only, record.quality, record.privileged) == (True, "Burstable", True)
+    assert made.sandbox.linux.security_context.privileged
+    assert [item.host_port for item in made.sandbox.port_mappings] == [8080]
+    assert "hunter2" not in str(made.sandbox)
+    other = plan(containers=[], plannedContainers=[{**coming, "image": "j"}])
+    assert other.spec_hash == made.spec_hash  # what is to come may change until it comes
+
+
+def test_the_whole_hostname_has_the_subdomain() -> None:
+    made = plan(hostname="web", subdomain="sites", setHostnameAsFQDN=True)
+    assert made.sandbox.hostname == "web.sites.tandem.svc.cluster.local"
+    assert plan(hostname="web", subdomain="sites").sandbox.hostname == "web"
+
+
+def test_a_resolver_has_no_more_than_it_can_use() -> None:
+    servers = [f"10.0.0.{number}" for number in range(5)]
+    searches = [f"{number}{'x' * 200}.example" for number in range(40)]
+    made = plan(dnsPolicy="None", dnsConfig={"nameservers": servers, "searches": searches})
+    assert made.sandbox.dns_config.servers == servers[:3]
+    assert 5 < len(made.sandbox.dns_config.searches) < 32
+    assert len(" ".join(made.sandbox.dns_config.searches)) <= 2048
+
+
+@pytest.mark.parametrize("kind", ["RuntimeDefault", "Unconfined"])
+def test_apparmor_is_asked_for_where_the_host_has_it(kind: str) -> None:
+    spec = container(securityContext={"appArmorProfile": {"type": kind}})
+    host = replace(HOST, apparmor=True)
+    made = plan_pod(RuntimeSpec("x", spec), owner="o", log_dir=LOGS, host=host).containers[0]
+    profile = made.config.linux.security_context.apparmor
+    assert cri.SecurityProfile.ProfileType.Name(profile.profile_type) == kind
+
+
+def test_the_end_of_a_log_is_without_times_and_marks(tmp_path: Path) -> None:
+    log = tmp_path / "0.log"
+    stamp = "2026-01-02T03:04:05.000000006Z stdout"
+    log.write_text(f"{stamp} F one\n{stamp} P half\n{stamp} F  a line\n{stamp} F \n")
+    assert log_message(log) == "one\nhalf a line\n\n"
+    log.write_text("".join(f"{stamp} F {number}\n" for number in range(1000)))
+    assert log_message(log).splitlines() == [str(number) for number in range(920, 1000)]
+    log.write_text(f"{stamp} P {'x' * 16000}\n" * 9 + f"{stamp} F end\n")
+    assert log_message(log) == "x" * 2044 + "end\n"
+    assert log_message(tmp_path / "none") == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "number"), [("SIGTERM", 15), ("SIGUSR1", 10), ("SIGRTMIN+3", 37), ("SIGRTMAX-1", 63)]
+)
+def test_signals_have_numbers(name: str, number: int) -> None:
+    assert signal_number(name) == number
 
 
 def test_a_container_that_is_not_root_may_start() -> None:
