@@ -86,6 +86,7 @@ class Kind:
     leave ``.status`` alone and the reverse.
     ``subresources``: further subresources to list in discovery (``log``, ``console``).
     ``parts``: subresources that are read as the whole object and write a part of it.
+    ``takes``: subresources to which an object of a kind of its own is posted (``eviction``).
     ``default(doc)``: fills defaults in place, on create and update, idempotent.
     ``admit(doc, lookup)``: on create, after the defaults, fills in what other objects say, in place, and
     raises ``Forbidden`` where one that is named is not there.
@@ -116,6 +117,7 @@ class Kind:
     status: bool = True
     subresources: tuple[str, ...] = ()
     parts: Mapping[str, Part] = field(default_factory=dict)
+    takes: Mapping[str, Kind] = field(default_factory=dict)
     columns: tuple[Column, ...] = ()
     default: Callable[[Doc], None] = _nothing
     admit: Callable[[Doc, Lookup], None] = _admitted

@@ -17,7 +17,7 @@ from aiohttp import web
 from tandem.api.kind import Doc, Kind, Registry
 from tandem.errors import BadRequest, Forbidden, MethodNotAllowed, TandemError, Unauthorized
 from tandem.runtimes.adapter import RuntimeAdapter
-from tandem.server import logs, machines, media, reading, respond, scale, watching, writing
+from tandem.server import logs, machines, media, pods, reading, respond, scale, watching, writing
 from tandem.server.call import Api, Call, Handler, find_kind, no_such_path
 from tandem.server.discovery import KUBEVIRT_VERSION, Discovery, version_info
 from tandem.server.health import Health
@@ -265,6 +265,8 @@ def _subresource(kind: Kind, target: Target) -> Mapping[str, Handler]:
             return {"GET": logs.pod_log}
         if stream := _STREAMS.get(target.subresource):
             return {"GET": stream, "POST": stream}
+        if handlers := pods.HANDLERS.get(target.subresource):
+            return handlers
     raise no_such_path()
 
 

@@ -236,6 +236,8 @@ def _subresources(kind: Kind) -> list[tuple[str, Kind, list[str]]]:
         listed.append(("status", kind, _STATUS_VERBS))
     if kind.scale:
         listed.append(("scale", SCALE, _STATUS_VERBS))
+    listed += [(name, kind, _STATUS_VERBS) for name in kind.parts]
+    listed += [(name, taken, ["create"]) for name, taken in kind.takes.items()]
     return sorted(listed, key=lambda entry: entry[0])
 
 

@@ -40,6 +40,7 @@ from tandem.server.codec import clone, decode
 from tandem.server.reading import wrap_list
 from tandem.server.selection import Selection
 from tandem.store import Key
+from tandem.store.lookup import StoreLookup
 
 JSON_PATCH = "application/json-patch+json"
 MERGE_PATCH = "application/merge-patch+json"
@@ -70,7 +71,11 @@ async def create(api: Api, call: Call) -> web.StreamResponse:
     if call.kind.namespaced:
         _require_namespace(api, call.kind, namespace, doc)
     prepared = prepare_create(
-        call.kind, doc, namespace=namespace, field_validation=_field_validation(call)
+        call.kind,
+        doc,
+        namespace=namespace,
+        field_validation=_field_validation(call),
+        lookup=StoreLookup(api.store),
     )
     stored = await _create(api, call, prepared.doc)
     return respond.one(call.kind, stored, call.form, status=201, warnings=prepared.warnings)
@@ -194,7 +199,7 @@ async def change(
 async def delete(api: Api, call: Call) -> web.StreamResponse:
     """DELETE: one object, at once or marked for its controller and finalizers."""
     options, dry_run = await _delete_options(call)
-    deleted = await _delete(api, call.kind, call.key, options, dry_run=dry_run)
+    deleted = await delete_object(api, call.kind, call.key, options, dry_run=dry_run)
     if deleted.removed:
         return respond.document(status_success(call.kind, deleted.doc), call.form)
     return respond.one(call.kind, deleted.doc, call.form)
@@ -209,13 +214,13 @@ async def delete_collection(api: Api, call: Call) -> web.StreamResponse:
         docs = [decode(data) for data in listing.items[start : start + _DELETE_AT_ONCE]]
         results = await asyncio.gather(
             *(
-                _delete(api, call.kind, _key_of(call.kind, doc), options, dry_run=dry_run)
+                delete_object(api, call.kind, _key_of(call.kind, doc), options, dry_run=dry_run)
                 for doc in docs
             ),
             return_exceptions=True,
         )
         for result in results:
-            if isinstance(result, _Deleted):
+            if isinstance(result, Deleted):
                 deleted.append(result.doc)
             elif not isinstance(result, NotFound):  # somebody else was first
                 raise result
@@ -223,16 +228,18 @@ async def delete_collection(api: Api, call: Call) -> web.StreamResponse:
     return respond.document(wrap_list(call.kind, deleted, metadata, call.form), call.form)
 
 
-class _Deleted(NamedTuple):
+class Deleted(NamedTuple):
     """The outcome of one delete: ``doc`` as it was last, or as it is now, marked."""
 
     doc: Doc
     removed: bool
 
 
-async def _delete(
+async def delete_object(
     api: Api, kind: Kind, key: Key, options: Mapping[str, Any], *, dry_run: bool
-) -> _Deleted:
+) -> Deleted:
+    """Delete an object now, or mark it for its controller and finalizers. Raises ``NotFound``,
+    ``Conflict`` and ``Forbidden``."""
     if key.resource == NAMESPACES and key.name == "default":
         raise Forbidden(
             'namespaces "default" is forbidden: this namespace may not be deleted',
@@ -244,7 +251,7 @@ async def _delete(
         return Prepared(decision.doc, remove=decision.remove_now)
 
     prepared, doc = await change(api, kind, key, mark, dry_run=dry_run)
-    return _Deleted(doc, prepared.remove)
+    return Deleted(doc, prepared.remove)
 
 
 async def _delete_options(call: Call) -> tuple[Doc, bool]:

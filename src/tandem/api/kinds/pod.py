@@ -7,6 +7,7 @@ from tandem.api.kind import Column, Doc, Kind, Part
 from tandem.api.kinds import pod_spec
 from tandem.api.kinds.containers import default_host_ports, default_requests
 from tandem.api.kinds.pod_admission import admit
+from tandem.api.kinds.pod_parts import BINDING, EVICTION
 from tandem.api.kinds.pod_status import display_status, readiness_gates, ready_counts, restarts
 from tandem.api.kinds.pod_update import (
     ephemeral_causes,
@@ -109,6 +110,7 @@ POD = Kind(
         ),
     ),
     parts={"ephemeralcontainers": Part(take_ephemeral_containers, _validate_ephemeral)},
+    takes={"binding": BINDING, "eviction": EVICTION},
     default=_default,
     admit=admit,
     validate=_validate,
