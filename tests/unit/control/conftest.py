@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import shutil
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import Executor, Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -12,11 +14,8 @@ from tandem.store import Store
 from tests.unit.control.plant import Plant
 
 
-class _InlineExecutor(Executor):
-    """Runs the store's commits at once: with a thread, a fake clock would run away meanwhile."""
-
-    def __init__(self, **_: Any) -> None:
-        pass
+class _InlineExecutor(ThreadPoolExecutor):
+    """Runs what is short and blocks at once: with a thread, a fake clock would run away meanwhile."""
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         future: Future[Any] = Future()
@@ -31,6 +30,7 @@ class _InlineExecutor(Executor):
 async def plant(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Plant]:
     """A running manager with nothing to do."""
     monkeypatch.setattr("tandem.store.store.ThreadPoolExecutor", _InlineExecutor)
+    asyncio.get_running_loop().set_default_executor(_InlineExecutor())
     store = await Store.open(None)
     plant = Plant(store)
     await plant.start()
@@ -39,3 +39,4 @@ async def plant(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Plant]:
     plant.machines.faults.clear()
     await plant.stop()
     await store.close()
+    shutil.rmtree(plant.folder)

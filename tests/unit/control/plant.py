@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import tempfile
 import time
 from collections.abc import Callable, Collection
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -67,6 +69,7 @@ class Plant:
         self.containers = MemoryRuntime()
         self.machines = MemoryRuntime()
         self.files = FakeFiles()
+        self.folder = Path(tempfile.mkdtemp(prefix="plant-"))
         self.manager = self._manager()
 
     def _manager(self) -> Manager:
@@ -74,7 +77,8 @@ class Plant:
             "container": MemoryAdapter(self.containers),
             "vm": MemoryAdapter(self.machines),
         }
-        return Manager(self.store, REGISTRY, adapters, Settings(), node=self.node, files=self.files)
+        settings = Settings(data_dir=self.folder)
+        return Manager(self.store, REGISTRY, adapters, settings, node=self.node, files=self.files)
 
     async def start(self) -> None:
         """Start the loops and let them settle."""

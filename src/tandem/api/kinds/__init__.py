@@ -9,11 +9,15 @@ from tandem.api.kinds.job import JOB
 from tandem.api.kinds.machine import VIRTUAL_MACHINE
 from tandem.api.kinds.namespace import NAMESPACE
 from tandem.api.kinds.node import NODE
+from tandem.api.kinds.persistentvolume import PERSISTENT_VOLUME
+from tandem.api.kinds.persistentvolumeclaim import PERSISTENT_VOLUME_CLAIM
 from tandem.api.kinds.pod import POD
 from tandem.api.kinds.priorityclass import PRIORITY_CLASS
 from tandem.api.kinds.replicaset import REPLICA_SET, REPLICATION_CONTROLLER
 from tandem.api.kinds.runtimeclass import RUNTIME_CLASS
 from tandem.api.kinds.secret import SECRET
+from tandem.api.kinds.serviceaccount import SERVICE_ACCOUNT
+from tandem.api.kinds.storageclass import STORAGE_CLASS
 
 REGISTRY = Registry(
     [
@@ -22,6 +26,9 @@ REGISTRY = Registry(
         POD,
         CONFIG_MAP,
         SECRET,
+        SERVICE_ACCOUNT,
+        PERSISTENT_VOLUME_CLAIM,
+        PERSISTENT_VOLUME,
         EVENT,
         REPLICATION_CONTROLLER,
         DEPLOYMENT,
@@ -29,6 +36,7 @@ REGISTRY = Registry(
         JOB,
         PRIORITY_CLASS,
         RUNTIME_CLASS,
+        STORAGE_CLASS,
         VIRTUAL_MACHINE,
         VIRTUAL_MACHINE_INSTANCE,
     ]
@@ -41,6 +49,8 @@ __all__ = [
     "JOB",
     "NAMESPACE",
     "NODE",
+    "PERSISTENT_VOLUME",
+    "PERSISTENT_VOLUME_CLAIM",
     "POD",
     "PRIORITY_CLASS",
     "REGISTRY",
@@ -48,6 +58,8 @@ __all__ = [
     "REPLICA_SET",
     "RUNTIME_CLASS",
     "SECRET",
+    "SERVICE_ACCOUNT",
+    "STORAGE_CLASS",
     "VIRTUAL_MACHINE",
     "VIRTUAL_MACHINE_INSTANCE",
 ]
