@@ -16,7 +16,7 @@ import asyncio
 import logging
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -112,8 +112,6 @@ class _Watched:
         }
         self.container = container
         self.path = path
-        always = container.get("restartPolicy") == "Always"
-        self.restarts = always or get(pod, "spec.restartPolicy", "Always") != "Never"
         self.address = ""
         self.container_id = ""
         self.begun = 0.0
@@ -166,11 +164,12 @@ class Probes:
 
     # -- what the Pod loop asks --------------------------------------------------------------
 
-    def follow(self, pod: Doc, observed: RuntimeStatus) -> None:
+    def follow(self, pod: Doc, observed: RuntimeStatus, *, hidden: Collection[str] = ()) -> None:
         """Probe each container of the Pod that has probes, as it runs now.
 
         To be called with each new look at the Pod, before :meth:`readiness` is asked; cheap, and the
-        same again changes nothing. A Pod that is being deleted keeps its readiness probes only.
+        same again changes nothing. ``hidden`` are containers that run and are not done with starting.
+        A Pod that is being deleted keeps its readiness probes only.
         """
         uid = pod["metadata"]["uid"]
         watched = self._pods.get(uid)
@@ -183,7 +182,7 @@ class Probes:
         running = {c.name: c for c in observed.containers if c.phase is Phase.RUNNING}
         for name, entry in watched.items():
             seen = running.get(name)
-            if seen is None:
+            if seen is None or name in hidden:
                 entry.end()
                 continue
             entry.address = address
@@ -208,19 +207,15 @@ class Probes:
         return Readiness(entry.started, entry.started and entry.ready)
 
     def doomed(self, uid: str, container: str, container_id: str) -> str | None:
-        """Why the container has to be killed, in the kubelet's words; None when it has not."""
-        entry = self._failed(uid, container, container_id)
-        if entry is None or entry.failed is None:
-            return None
-        message = f"Container {container} failed {entry.failed.kind} probe"
-        return f"{message}, will be restarted" if entry.restarts else message
+        """Why the container has to be killed, to complete the kubelet's words "Container x ...": "failed
+        liveness probe"; None when it has not."""
+        failed = self._failed(uid, container, container_id)
+        return f"failed {failed.kind} probe" if failed else None
 
     def grace_seconds(self, uid: str, container: str, container_id: str) -> float | None:
         """The grace that the failed probe gives its container; None: the Pod's own."""
-        entry = self._failed(uid, container, container_id)
-        if entry is None or entry.failed is None:
-            return None
-        grace = entry.failed.spec.get("terminationGracePeriodSeconds")
+        failed = self._failed(uid, container, container_id)
+        grace = failed.spec.get("terminationGracePeriodSeconds") if failed else None
         return None if grace is None else float(grace)
 
     async def close(self) -> None:
@@ -231,11 +226,11 @@ class Probes:
             self.forget(uid)
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _failed(self, uid: str, container: str, container_id: str) -> _Watched | None:
+    def _failed(self, uid: str, container: str, container_id: str) -> _Probe | None:
         entry = self._pods.get(uid, {}).get(container)
         if entry is None or entry.container_id != _bare(container_id):
             return None
-        return entry
+        return entry.failed
 
     # -- beginning and ending ----------------------------------------------------------------
 
