@@ -24,10 +24,16 @@ def build(settings: Settings) -> dict[str, RuntimeAdapter]:
 def _options(name: str, settings: Settings) -> dict[str, Any]:
     options: dict[str, Any] = {"owner": settings.owner}
     if name == "container":
+        from tandem.runtimes.cri.logrotation import LogLimits  # brings gRPC with it
+
+        limits = LogLimits(settings.container_log_max_size, settings.container_log_max_files)
         options |= {
             "endpoint": settings.container_endpoint,
             "log_dir": settings.log_dir / "pods",
+            "image_dir": settings.data_dir / "image-volumes",
+            "seccomp_dir": settings.data_dir / "seccomp",
             "timeout": settings.runtime_timeout,
+            "log_limits": limits,
         }
     elif name in ("vm", "virtualmachine"):
         options |= {

@@ -70,6 +70,41 @@ def seconds(value: object) -> float:
     return number
 
 
+_UNITS = {"": 1, "Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30}
+_SMALLEST_SIZE = 16 << 10  # below it a log would be rotated for every few lines
+
+
+class Bytes(int):
+    """A number of bytes that is shown as it is written: ``10Mi``."""
+
+    def __str__(self) -> str:
+        unit = next(name for name in reversed(_UNITS) if self % _UNITS[name] == 0)
+        return f"{self // _UNITS[unit]}{unit}"
+
+
+def size(value: object) -> Bytes:
+    """A number of bytes of at least 16Ki, with `Ki`, `Mi` or `Gi` for short."""
+    text = str(value).strip() if isinstance(value, str | int) else ""
+    number, unit = text.rstrip("KMGi"), text[len(text.rstrip("KMGi")) :]
+    found = int(number) * _UNITS[unit] if number.isdecimal() and unit in _UNITS else 0
+    if found < _SMALLEST_SIZE:
+        raise ValueError("must be a number of bytes of at least 16Ki, such as 10Mi")
+    return Bytes(found)
+
+
+def at_least(least: int) -> Rule:
+    """A whole number that is not below ``least``."""
+
+    def rule(value: object) -> int:
+        text = str(value) if isinstance(value, str | int) else ""
+        if not text.isdecimal() or int(text) < least:
+            raise ValueError(f"must be a whole number of at least {least}")
+        return int(text)
+
+    rule.__doc__ = f"a whole number of at least {least}"
+    return rule
+
+
 def one_of(*choices: str) -> Rule:
     """One word out of a fixed set."""
 
@@ -220,6 +255,18 @@ class Settings:
         seconds,
         "Seconds after which a call to a runtime is given up (pulling an image has a limit of its "
         "own).",
+    )
+    container_log_max_size: Bytes = _setting(
+        Bytes(10 << 20),
+        size,
+        "How long a container's log may become before it is rotated, as the kubelet's "
+        "`containerLogMaxSize`.",
+    )
+    container_log_max_files: int = _setting(
+        5,
+        at_least(2),
+        "How many files of one container's log are kept, the one that is written among them, as the "
+        "kubelet's `containerLogMaxFiles`.",
     )
     log_level: str = _setting(
         "info",

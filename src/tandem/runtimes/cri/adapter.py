@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -36,12 +36,14 @@ from tandem.runtimes.cri.client import STATUS, VERSION, CriClient
 from tandem.runtimes.cri.containers import Containers
 from tandem.runtimes.cri.events import EventHub
 from tandem.runtimes.cri.hostfacts import SECCOMP_DIR, HostFacts, read_host_facts
+from tandem.runtimes.cri.imagedirectories import ImageMounts
 from tandem.runtimes.cri.imagefiles import ImageFinder
 from tandem.runtimes.cri.images import Images
 from tandem.runtimes.cri.lifecycle import Lifecycle
 from tandem.runtimes.cri.logrotation import LogLimits, LogRotation, reopen_log
 from tandem.runtimes.cri.logs import LogReader
 from tandem.runtimes.cri.pods import Pods
+from tandem.runtimes.cri.snapshots import Snapshots
 from tandem.runtimes.cri.status import ADAPTER_NAME, HANDLE_VERSION
 from tandem.runtimes.cri.stopping import Stopper
 from tandem.runtimes.cri.streaming import Streams
@@ -54,8 +56,8 @@ class ContainerAdapter(RuntimeAdapter):
     """A :class:`RuntimeAdapter` on the CRI runtime at ``endpoint``.
 
     ``owner`` tells the Pods of several Tandems in one runtime apart. ``log_dir`` is where the
-    runtime writes the containers' output, so it must be the same path for it; ``seccomp_dir`` has the
-    seccomp profiles of this host. ``timeout`` and
+    runtime writes the containers' output, so it must be the same path for it; ``image_dir`` is where
+    images are mounted that are volumes; ``seccomp_dir`` has the seccomp profiles of this host. ``timeout`` and
     ``pull_timeout`` (seconds) bound one call and one pull. ``max_concurrency`` bounds the Pods that
     are made or removed at a time; None is two for each processor. ``log_limits``: how long the logs
     may grow before they are rotated, while :meth:`events` are listened to; None: as long as they like.
@@ -69,6 +71,7 @@ class ContainerAdapter(RuntimeAdapter):
         *,
         owner: str = "tandem",
         log_dir: Path = Path("/var/log/tandem/pods"),
+        image_dir: Path = Path("/var/lib/tandem/image-volumes"),
         seccomp_dir: Path = SECCOMP_DIR,
         timeout: float = 120.0,
         pull_timeout: float = 900.0,
@@ -86,7 +89,9 @@ class ContainerAdapter(RuntimeAdapter):
         reopen = partial(reopen_log, self._client, owner)
         self._rotation = LogRotation(self._log_dir, log_limits, reopen) if log_limits else None
         self._streams = Streams(self._client, self._pods)
+        self._snapshots = Snapshots(self._client)
         self._images = Images(self._client, pull_timeout=pull_timeout)
+        self._image_mounts = ImageMounts(self._snapshots, self._images, Path(image_dir), owner)
         slots = asyncio.Semaphore(max_concurrency or 2 * (os.cpu_count() or 1))
         shared = (self._client, self._pods, self._images)
         parts: Any = {
@@ -219,7 +224,26 @@ class ContainerAdapter(RuntimeAdapter):
         self, image: str, path: str | None, *, pull_policy: str = "IfNotPresent"
     ) -> ImageFile:
         """See :class:`tandem.runtimes.capabilities.ImageFiles`. Needs containerd."""
-        return await ImageFinder(self._client, self._images).find(image, path, pull_policy)
+        return await ImageFinder(self._snapshots, self._images).find(image, path, pull_policy)
+
+    async def image_directory(
+        self,
+        image: str,
+        *,
+        holder: str,
+        pull_policy: str = "IfNotPresent",
+        credentials: Sequence[RegistryCredentials] = (),
+    ) -> Path:
+        """See :class:`tandem.runtimes.capabilities.ImageDirectories`. Needs containerd."""
+        return await self._image_mounts.give(image, holder, pull_policy, credentials)
+
+    async def release_image_directories(self, holder: str) -> None:
+        """See :class:`tandem.runtimes.capabilities.ImageDirectories`."""
+        await self._image_mounts.release(holder)
+
+    async def image_directory_holders(self) -> Collection[str]:
+        """See :class:`tandem.runtimes.capabilities.ImageDirectories`."""
+        return await self._image_mounts.holders()
 
 
 _HINTS = {
@@ -246,7 +270,7 @@ def describe_runtime(
         capabilities=frozenset(
             {
                 *("Attach", "Containers", "Exec", "Images", "Logs", "PortForward"),
-                *(["ImageFiles"] if containerd else []),
+                *(["ImageDirectories", "ImageFiles"] if containerd else []),
             }
         ),
         details={"endpoint": endpoint, "cri": version.runtime_api_version},

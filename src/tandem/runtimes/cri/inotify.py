@@ -16,7 +16,13 @@ from pathlib import Path
 
 MODIFY, CLOSE_WRITE, MOVED_FROM, MOVED_TO = 0x02, 0x08, 0x40, 0x80
 CREATE, DELETE, DELETE_SELF, MOVE_SELF = 0x100, 0x200, 0x400, 0x800
-OVERFLOW, IGNORED, ONLY_DIRECTORY, IS_DIRECTORY, ONE_SHOT = 0x4000, 0x8000, 1 << 24, 1 << 30, 1 << 31
+OVERFLOW, IGNORED, ONLY_DIRECTORY, IS_DIRECTORY, ONE_SHOT = (
+    0x4000,
+    0x8000,
+    1 << 24,
+    1 << 30,
+    1 << 31,
+)
 """As in linux/inotify.h. ``IGNORED`` is told when a watch has ended, whatever ended it."""
 
 _ANY = MODIFY | CLOSE_WRITE | MOVED_FROM | MOVED_TO | CREATE | DELETE | DELETE_SELF | MOVE_SELF

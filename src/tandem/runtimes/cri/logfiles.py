@@ -12,8 +12,8 @@ import fcntl
 import gzip
 import os
 import signal
+import time
 from collections import deque
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -40,6 +40,7 @@ class Rotated:
 
     @property
     def compressed(self) -> bool:
+        """Whether it is packed by gzip."""
         return self.path.name.endswith(COMPRESSED)
 
 
@@ -64,129 +65,208 @@ def rotated(path: Path) -> list[Rotated]:
     return sorted(found.values(), key=lambda file: file.stamp)
 
 
-class LogFile:
-    """A reader of the log at ``path``, which may not be there yet, and may be rotated meanwhile."""
+@dataclass(slots=True)
+class _Opened:
+    """A file that is read. ``stamp`` None: it was the one that is written when it was opened."""
 
-    def __init__(self, path: Path) -> None:
+    raw: BinaryIO
+    file: BinaryIO
+    stamp: str | None
+
+    @classmethod
+    def at(cls, path: Path, stamp: str | None) -> _Opened | None:
+        try:
+            raw = open(path, "rb", buffering=0)  # noqa: SIM115  (closed by close)
+        except FileNotFoundError:
+            return None
+        packed = path.name.endswith(COMPRESSED)
+        return cls(raw, cast(BinaryIO, gzip.GzipFile(fileobj=raw)) if packed else raw, stamp)
+
+    @classmethod
+    def of(cls, rotated: Rotated) -> _Opened | None:
+        """It may be compressed since it was listed."""
+        packed = rotated.path.with_name(rotated.path.name + COMPRESSED)
+        return cls.at(rotated.path, rotated.stamp) or cls.at(packed, rotated.stamp)
+
+    @property
+    def facts(self) -> os.stat_result:
+        return os.fstat(self.raw.fileno())
+
+    @property
+    def packed(self) -> bool:
+        return self.file is not self.raw
+
+    def close(self) -> None:
+        self.file.close()
+        self.raw.close()
+
+
+class LogFile:
+    """A reader of the log at ``path``, which may not be there yet, and may be rotated meanwhile.
+
+    ``until``: a time (seconds since 1970) after which no further file is begun, so that who wants
+    what is there now comes to an end, however fast it grows.
+    """
+
+    def __init__(self, path: Path, *, until: float | None = None) -> None:
         self.path = path
-        self._raw: BinaryIO | None = None
-        self._file: BinaryIO | None = None
-        self._stamp: str | None = None  # of the file that is open; None: the one that is written
+        self._until = until
+        self._open: _Opened | None = None
         self.waiting = False
-        """Whether the file that is open was rotated away and its writer has not let go of it yet:
-        there may be a little more in it before the next one counts."""
+        """Whether what is read was rotated away and its writer has not let go of it yet: there may be
+        a little more in it before the next file counts."""
 
     def seek(self, lines: int | None = None, since: datetime | None = None) -> None:
         """Begin at the last ``lines`` lines of all, or at the beginning with None; what was written
         before ``since`` may be left out."""
-        # Any file that is opened after this list was made is newer than all in it.
+        # In this order: what is rotated in between is then in the list, not between both.
+        current = _Opened.at(self.path, None)
         older = rotated(self.path)
+        if current is not None:
+            mine = [file.inode for file in older]
+            if (inode := current.facts.st_ino) in mine:
+                del older[mine.index(inode) :]
         if since is not None:
             older = [file for file in older if file.written >= since.timestamp() * 1e9]
+        self._open = current
         if lines is None:
-            if older:
-                self._open_rotated(older)
+            if first := next(filter(None, map(_Opened.of, older)), None):
+                self._take(first)
             return
-        if self._open_current():
-            assert self._file is not None, "an opened file is there"
-            start, lines = _from_the_end(self._file, lines)
-            if start > 0:
-                self._file.seek(start)
-                return
-        while older:
-            file = older.pop()
-            if not self._open_rotated([file]):
+        start = 0
+        if current is not None:
+            start, lines = _from_the_end(current.file, lines)
+            current.file.seek(start)
+        while start == 0 and older:
+            opened = _Opened.of(older.pop())
+            if opened is None:
                 return  # removed meanwhile: the log begins after it by now
-            assert self._file is not None, "an opened file is there"
-            start, lines = _from_the_beginning(self._file, lines)
-            self._file.seek(start)
-            if start > 0:
-                return
-        if self._file is not None:
-            self._file.seek(0)
+            self._take(opened)
+            start, lines = _from_the_beginning(opened.file, lines)
+            opened.file.seek(start)
 
     def read(self) -> tuple[bytes, bool]:
         """The next piece, empty when there is none now; and whether it begins another file."""
-        fresh = self._file is None and self._open_current()
         self.waiting = False
-        while self._file is not None:
-            if data := self._file.read(_CHUNK):
+        fresh = self._open is None
+        if fresh:
+            self._take(_Opened.at(self.path, None))
+        while self._open is not None:
+            if data := self._open.file.read(_CHUNK):
                 return data, fresh
-            if not self._moved_away():
-                return b"", False
-            if self._stamp is None and not self._left_alone():
-                self.waiting = True
-                return b"", False
-            if data := self._file.read(_CHUNK):  # written before it was let go of
-                return data, fresh
-            if not self._open_next():
-                return b"", False
+            if self._open.stamp is None:
+                if self._emptied():
+                    self._open.file.seek(0)
+                    fresh = True
+                    continue
+                if not self._moved_away():
+                    break
+            if self._until is not None and self._open.facts.st_mtime > self._until:
+                break
+            if not self._open.packed:
+                if not _let_go(self._open.raw):
+                    self.waiting = True
+                    break
+                if data := self._open.file.read(_CHUNK):  # written since, before it was let go of
+                    return data, fresh
+            following = self._following(self._open)
+            if following is None:  # the runtime is about to make it
+                break
+            self._take(following)
             fresh = True
         return b"", False
 
     def close(self) -> None:
-        for file in (self._file, self._raw):
-            if file is not None:
-                file.close()
-        self._file = self._raw = None
+        self._take(None)
 
-    # -- opening -----------------------------------------------------------------------------
+    def _take(self, opened: _Opened | None) -> None:
+        if self._open is not None:
+            self._open.close()
+        self._open = opened
 
-    def _open_current(self) -> bool:
+    def _emptied(self) -> bool:
+        assert self._open is not None, "asked of an open file"
+        return self._open.facts.st_size < self._open.file.tell()
+
+    def _moved_away(self) -> bool:
+        """Whether the path leads to another file by now."""
+        assert self._open is not None, "asked of an open file"
         try:
-            raw = open(self.path, "rb", buffering=0)  # noqa: SIM115  (closed by close)
+            return os.stat(self.path).st_ino != self._open.facts.st_ino
         except FileNotFoundError:
-            return False
-        self._take(raw, raw, None)
-        return True
+            return False  # rotated away, and the next one is not there yet
 
-    def _open_rotated(self, files: list[Rotated]) -> bool:
-        """Open the first of ``files`` that is still there, in whichever form."""
-        for file in files:
-            plain = file.path.with_name(file.path.name.removesuffix(COMPRESSED))
-            for path in (file.path, plain.with_name(plain.name + COMPRESSED)):
-                try:
-                    raw = open(path, "rb", buffering=0)  # noqa: SIM115  (closed by close)
-                except FileNotFoundError:
-                    continue
-                unpacked = gzip.GzipFile(fileobj=raw) if path.suffix == COMPRESSED else raw
-                self._take(raw, cast(BinaryIO, unpacked), file.stamp)
-                return True
-        return False
-
-    def _open_next(self) -> bool:
-        """Go on to the file after the one that is open, which has been read to its end."""
-        before = self._raw
-        assert before is not None, "asked of an open file"
-        mine = os.fstat(before.fileno())
-        if self._stamp is None:
-            self._stamp = self._find_stamp(mine)
+    def _following(self, mine: _Opened) -> _Opened | None:
+        """The file that comes after ``mine``, which is complete."""
         while True:
             newer = self._newer(mine)
-            if newer:
-                if self._open_rotated(newer):
-                    return True
-                continue  # removed meanwhile
-            stamp = self._stamp
-            keep_raw, keep_file = self._raw, self._file
-            self._raw = self._file = None
-            if not self._open_current():  # the runtime is about to make it
-                self._raw, self._file = keep_raw, keep_file
-                return False
-            self._close(keep_file, keep_raw)
-            self._stamp = stamp
-            newer = self._newer(mine)
-            if not newer:
-                self._stamp = None
-                return True
-            # It was rotated once more before it was opened: what came between is read first.
+            for opened in map(_Opened.of, newer):
+                if opened is not None:
+                    return opened
+            current = _Opened.at(self.path, None)
+            if current is None:
+                return None
+            if not self._newer(mine):
+                return current
+            current.close()  # rotated once more just now: what came between is read first
 
-    def _take(self, raw: BinaryIO, file: BinaryIO, stamp: str | None) -> None:
-        self.close()
-        self._raw, self._file, self._stamp = raw, file, stamp
+    def _newer(self, mine: _Opened) -> list[Rotated]:
+        files = rotated(self.path)
+        facts = mine.facts
+        if mine.stamp is None:
+            for file in files:
+                moved = file.inode == facts.st_ino
+                if moved or (file.compressed and file.written == facts.st_mtime_ns):
+                    mine.stamp = file.stamp
+                    break
+        if mine.stamp is None:  # removed by now, or moved to where we do not know
+            return [file for file in files if file.written > facts.st_mtime_ns]
+        return [file for file in files if file.stamp > mine.stamp]
 
-    @staticmethod
-    def _close(*files: BinaryIO | None) -> None:
-        for file in files:
-            if file is not None:
-                file.close()
+
+def _let_go(file: BinaryIO) -> bool:
+    """Whether nobody can write to ``file`` any more.
+
+    The kernel grants a read lease only where there is no writer; it is given back at once. Were it
+    broken in between, the signal would be one that means nothing.
+    """
+    try:
+        fcntl.fcntl(file, fcntl.F_SETSIG, signal.SIGURG)
+        fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+        fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    except BlockingIOError:
+        return False
+    except OSError:  # another's file, or a file system without leases
+        return time.time() - os.fstat(file.fileno()).st_mtime > _QUIET_SECONDS
+    return True
+
+
+def _from_the_end(file: BinaryIO, lines: int) -> tuple[int, int]:
+    """Where the last ``lines`` lines begin in the file that is written, and how many more are to be
+    found before it. A line that has not ended yet is one too."""
+    begin = file.seek(0, os.SEEK_END)
+    data = b""
+    while True:
+        # Twice as much each time: what was read already is looked through again.
+        step = min(max(_TAIL_BLOCK, len(data)), begin)
+        begin -= step
+        file.seek(begin)
+        data = file.read(step) + data
+        start, left = start_of_last_lines(data, lines, from_beginning=begin == 0)
+        if start is not None:
+            return begin + start, left
+
+
+def _from_the_beginning(file: BinaryIO, lines: int) -> tuple[int, int]:
+    """The same for a file that was rotated away. A line that has not ended in it ends in the next
+    one, where it was counted."""
+    starts = deque([0], maxlen=lines + 1)
+    offset, rest = 0, b""
+    for chunk in iter(lambda: file.read(_CHUNK), b""):
+        *records, rest = (rest + chunk).split(b"\n")
+        for record in records:
+            offset += len(record) + 1
+            if ends_line(record):
+                starts.append(offset)
+    found = len(starts) - 1
+    return starts[0], lines - found

@@ -33,7 +33,7 @@ class Formatter:
         """The output in ``data``; the beginning of an unfinished record waits for the next call."""
         records = (self._rest + data).split(b"\n")
         self._rest = records.pop()
-        return self._cut(b"".join(self._format(record) for record in records))
+        return self._cut(b"".join(map(self._format, records)))
 
     def restart(self) -> None:
         """The file was begun anew: a record that was unfinished in the old one never ends."""
@@ -58,8 +58,9 @@ class Formatter:
         return output
 
 
-def start_of_last_lines(data: bytes, lines: int, *, from_beginning: bool) -> int | None:
-    """Where in ``data``, the end of a file, its last ``lines`` lines begin.
+def start_of_last_lines(data: bytes, lines: int, *, from_beginning: bool) -> tuple[int | None, int]:
+    """Where in ``data``, the end of a file, its last ``lines`` lines begin, and how many of them are
+    missing there.
 
     ``from_beginning``: ``data`` is the whole file. None: they begin before ``data``.
     """
@@ -68,19 +69,20 @@ def start_of_last_lines(data: bytes, lines: int, *, from_beginning: bool) -> int
     while end > 0:
         start = data.rfind(b"\n", 0, end) + 1
         if start == 0 and not from_beginning:
-            return None  # the record may have begun before
+            return None, 0  # the record may have begun before
         # A line that the container has not ended yet is one too.
-        if last or _ends_line(data[start : start + _LONGEST_HEADER]):
+        if last or ends_line(data[start : start + _LONGEST_HEADER]):
             if found == lines:
-                return min(end + 1, len(data))
+                return min(end + 1, len(data)), 0
             found += 1
         last = False
         end = start - 1
-    return 0 if from_beginning else None
+    return (0, lines - found) if from_beginning else (None, 0)
 
 
-def _ends_line(head: bytes) -> bool:
-    return _parse(head)[2]
+def ends_line(record: bytes) -> bool:
+    """Whether the container's line ends with this record, of which the beginning is enough."""
+    return _parse(record)[2]
 
 
 def _parse(record: bytes) -> tuple[bytes, bytes, bool]:

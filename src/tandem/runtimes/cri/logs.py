@@ -1,17 +1,17 @@
 """Reading the containers' output from the files that the runtime writes.
 
 Following costs nothing while nothing is written: the kernel wakes the reader, and the runtime's events
-tell when the container has ended. A file that was rotated is read to its end before the new one.
+tell when the container has ended. The files that a log was rotated into are read as the one log that
+they are, each to its end before the next.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
+import time
 from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 from tandem.errors import NotFound, TandemError
 from tandem.runtimes.adapter import EventKind
@@ -19,14 +19,14 @@ from tandem.runtimes.capabilities import LogOptions
 from tandem.runtimes.cri._gen import cri_pb2 as cri
 from tandem.runtimes.cri.events import EventHub
 from tandem.runtimes.cri.inotify import FolderWatcher
-from tandem.runtimes.cri.logformat import Formatter, start_of_last_lines
+from tandem.runtimes.cri.logfiles import LogFile
+from tandem.runtimes.cri.logformat import Formatter
 from tandem.runtimes.cri.pods import Pods
 from tandem.runtimes.cri.status import attempt_order
 
-_CHUNK = 256 * 1024
-_TAIL_BLOCK = 64 * 1024
 # Seconds. The runtime says EXITED when it has written all, some 40 ms after the event.
 _SETTLE = 10.0
+_PATIENCE, _PAUSE = 1.0, 0.02  # seconds; the runtime lets go of a rotated file within milliseconds
 _LOOK_INTERVAL = 1.0  # seconds, where the kernel has no watch left to give
 
 
@@ -43,16 +43,17 @@ class LogReader:
     ) -> AsyncGenerator[bytes, None]:
         """Chunks of the log of ``container``; see :class:`tandem.runtimes.capabilities.Logs`."""
         wanted = await self._attempt(id, container, previous=options.previous)
-        file = LogFile(Path(wanted.log_path))
+        following = options.follow and not options.previous
+        file = LogFile(Path(wanted.log_path), until=None if following else time.time())
         formatter = Formatter(options)
         try:
-            await asyncio.to_thread(file.seek_lines, options.tail_lines)
-            if options.follow and not options.previous:
+            await asyncio.to_thread(file.seek, options.tail_lines, options.since)
+            if following:
                 name = wanted.metadata.name
                 async for output in self._follow(id, name, wanted.id, file, formatter):
                     yield output
             else:
-                async for output in _rest(file, formatter):
+                async for output in _rest(file, formatter, patiently=True):
                     yield output
         finally:
             file.close()
@@ -83,7 +84,7 @@ class LogReader:
                 while not formatter.finished:
                     changed.clear()
                     last = ended.is_set()  # before the file is read: all is written by then
-                    async for output in _rest(file, formatter):
+                    async for output in _rest(file, formatter, patiently=last):
                         yield output
                     if last:
                         return
@@ -143,75 +144,21 @@ class LogReader:
         return status is None or status.state == cri.CONTAINER_EXITED
 
 
-class LogFile:
-    """A log file that may not be there yet, and may be rotated while it is read. Blocking."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._file: BinaryIO | None = None
-
-    def seek_lines(self, lines: int | None) -> None:
-        """Begin at the last ``lines`` lines, or at the beginning with None."""
-        if lines is None or not self._open():
-            return
-        assert self._file is not None, "an opened file is there"
-        begin = self._file.seek(0, os.SEEK_END)
-        data = b""
-        while True:
-            step = min(_TAIL_BLOCK, begin)
-            begin -= step
-            self._file.seek(begin)
-            data = self._file.read(step) + data
-            found = start_of_last_lines(data, lines, from_beginning=begin == 0)
-            if found is not None:
-                self._file.seek(begin + found)
-                return
-
-    def read(self) -> tuple[bytes, bool]:
-        """The next piece, empty when there is none now; and whether it begins another file."""
-        fresh = self._file is None and self._open()
-        if self._file is None:
-            return b"", False
-        if data := self._file.read(_CHUNK):
-            return data, fresh
-        if not self._replaced():
-            return b"", False
-        if data := self._file.read(_CHUNK):  # written before it was moved away, after we looked
-            return data, False
-        self.close()
-        return (self._file.read(_CHUNK) if self._open() and self._file else b""), True
-
-    def close(self) -> None:
-        if self._file is not None:
-            self._file.close()
-            self._file = None
-
-    def _open(self) -> bool:
-        try:
-            self._file = open(self.path, "rb", buffering=0)  # noqa: SIM115  (closed by close)
-        except FileNotFoundError:
-            return False
-        return True
-
-    def _replaced(self) -> bool:
-        """Whether the path leads to another file by now, or to less of this one."""
-        assert self._file is not None, "asked of an open file"
-        try:
-            there = os.stat(self.path)
-        except FileNotFoundError:
-            return False  # rotated away, and the next one is not there yet
-        here = os.fstat(self._file.fileno())
-        return there.st_ino != here.st_ino or there.st_size < self._file.tell()
-
-
-async def _rest(file: LogFile, formatter: Formatter) -> AsyncGenerator[bytes, None]:
-    """What is there now."""
+async def _rest(
+    file: LogFile, formatter: Formatter, *, patiently: bool = False
+) -> AsyncGenerator[bytes, None]:
+    """What is there now. ``patiently``: nobody comes back for what a file that was rotated away just
+    now will still get, so that is waited for."""
+    left = _PATIENCE
     while not formatter.finished:
         data, anew = await asyncio.to_thread(file.read)
         if anew:
             formatter.restart()
         if not data:
-            return
+            if not (patiently and file.waiting and left > 0):
+                return
+            await asyncio.sleep(_PAUSE)
+            left -= _PAUSE
         if output := formatter.feed(data):
             yield output
 

@@ -77,23 +77,28 @@ def test_the_pieces_a_file_is_read_in_do_not_matter(lines: list[bytes], step: in
     [(0, b""), (1, b"\n"), (2, b"two\n\n"), (3, b"one\ntwo\n\n"), (9, b"one\ntwo\n\n")],
 )
 def test_the_last_lines(lines: int, expected: bytes) -> None:
-    start = start_of_last_lines(LOG, lines, from_beginning=True)
+    start, _ = start_of_last_lines(LOG, lines, from_beginning=True)
     assert output(LOG[start:]) == expected
 
 
 def test_a_line_in_parts_counts_as_one() -> None:
     data = record("first") + record("a", tag="P") + record("b", tag="P") + record("c")
-    start = start_of_last_lines(data, 1, from_beginning=True)
+    start, _ = start_of_last_lines(data, 1, from_beginning=True)
     assert output(data[start:]) == b"abc\n"
 
 
 def test_a_line_that_has_not_ended_counts() -> None:
     data = record("first") + record("half", tag="P")
-    start = start_of_last_lines(data, 1, from_beginning=True)
+    start, _ = start_of_last_lines(data, 1, from_beginning=True)
     assert output(data[start:]) == b"half"
 
 
 def test_a_piece_of_the_file_is_too_little_when_the_lines_may_begin_before_it() -> None:
-    assert start_of_last_lines(LOG[5:], 3, from_beginning=False) is None
-    assert start_of_last_lines(LOG[5:], 1, from_beginning=False) is not None
-    assert start_of_last_lines(b"", 1, from_beginning=True) == 0
+    assert start_of_last_lines(LOG[5:], 3, from_beginning=False) == (None, 0)
+    assert start_of_last_lines(LOG[5:], 1, from_beginning=False)[0] is not None
+
+
+def test_lines_that_are_not_there_are_counted() -> None:
+    assert start_of_last_lines(b"", 1, from_beginning=True) == (0, 1)
+    assert start_of_last_lines(LOG, 3, from_beginning=True) == (0, 0)
+    assert start_of_last_lines(LOG, 9, from_beginning=True) == (0, 6)
