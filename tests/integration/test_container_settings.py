@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 
-from tandem.errors import InvalidSpec, TandemError
+from tandem.errors import ImagePullError, InvalidSpec, TandemError
 from tandem.runtimes.adapter import Phase, RuntimeStatus
 from tandem.runtimes.capabilities import LogOptions
 from tandem.runtimes.cri.adapter import ContainerAdapter
+from tests import world
 from tests.integration.containers import (
     FOREVER,
     PATIENCE,
@@ -96,6 +97,45 @@ async def test_paths_of_the_host_are_mounted_as_they_are_given(
         await start(adapter, "true", "bad", volumeMounts=absent)
     assert caught.value.details == {"container": "bad", "reason": "CreateContainerError"}
     assert [item.name for item in (await adapter.get_status("p")).containers] == ["main"]
+
+
+async def test_an_image_is_a_directory_that_outlives_us(
+    containerd: str, adapter: ContainerAdapter, tmp_path: Path
+) -> None:
+    before = await _snapshots()
+    adapters = [
+        ContainerAdapter(containerd, log_dir=tmp_path / "pods", image_dir=tmp_path / "images")
+        for _ in range(2)
+    ]
+    first, second = adapters
+    image = world.BUSYBOX
+    found = await asyncio.gather(*(first.image_directory(image, holder="a") for _ in range(3)))
+    path = found[0]
+    assert set(found) == {path}
+    assert (path / "bin" / "sh").exists()
+    with pytest.raises(OSError, match="Read-only"):
+        (path / "new").touch()
+    assert await second.image_directory(image, holder="b") != path
+    mounts = [{"name": "i", "mountPath": "/image", "hostPath": str(path), "readOnly": True}]
+    await adapter.create(pod("p"))
+    await start(adapter, "ls /image/bin/sh; touch /image/x", volumeMounts=mounts)
+    await ended(adapter, "p")
+    said = await output(adapter, "p")
+    assert b"/image/bin/sh\n" in said
+    assert b"Read-only file system" in said
+    await _call("umount", str(path))  # as a reboot does
+    assert await second.image_directory(image, holder="a") == path
+    assert (path / "bin" / "sh").exists()
+    assert set(await second.image_directory_holders()) == {"a", "b"}
+    for holder in ("a", "a", "b", "nobody"):
+        await second.release_image_directories(holder)
+    assert await second.image_directory_holders() == []
+    assert await _snapshots() == before
+    absent = f"{world.REGISTRY}/tandem/absent:1"
+    with pytest.raises(ImagePullError):
+        await first.image_directory(absent, holder="a")
+    for item in adapters:
+        await item.close()
 
 
 async def test_identity_and_powers(adapter: ContainerAdapter, tmp_path: Path) -> None:
@@ -225,14 +265,22 @@ async def _fetch(url: str) -> bytes:
                 await asyncio.sleep(0.05)
 
 
-async def _pid(container: str) -> str:
-    process = await asyncio.create_subprocess_exec(
-        "ctr", "--namespace", "k8s.io", "tasks", "list", stdout=asyncio.subprocess.PIPE
-    )
+async def _call(*command: str) -> str:
+    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
     said, _ = await process.communicate()
-    return next(
-        line.split()[1] for line in said.decode().splitlines() if line.startswith(container)
-    )
+    assert process.returncode == 0, command
+    return said.decode()
+
+
+async def _snapshots() -> set[str]:
+    """The views that are ours."""
+    listed = await _call("ctr", "--namespace", "k8s.io", "snapshots", "list")
+    return {line.split()[0] for line in listed.splitlines() if line.startswith("tandem-")}
+
+
+async def _pid(container: str) -> str:
+    said = await _call("ctr", "--namespace", "k8s.io", "tasks", "list")
+    return next(line.split()[1] for line in said.splitlines() if line.startswith(container))
 
 
 def _groups(pid: str) -> dict[str, Path]:

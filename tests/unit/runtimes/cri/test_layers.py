@@ -11,8 +11,10 @@ import pytest
 from tandem.errors import InvalidSpec, Unsupported
 from tandem.runtimes.cri import layers
 from tandem.runtimes.cri._gen import containerd_types_pb2 as types
-from tandem.runtimes.cri.imagefiles import chain_id, directories_of
+from tandem.runtimes.cri.imagedirectories import mount_command
+from tandem.runtimes.cri.imagefiles import directories_of
 from tandem.runtimes.cri.layers import find_file, only_file
+from tandem.runtimes.cri.snapshots import chain_id
 
 
 @pytest.fixture
@@ -135,3 +137,16 @@ def test_the_chain_of_layers_is_named_as_the_image_format_has_it() -> None:
     assert chain_id(["sha256:aa", "sha256:bb", "sha256:cc"]) == three
     with pytest.raises(InvalidSpec):
         chain_id([])
+
+
+def test_a_view_is_mounted_as_the_snapshotter_says(tmp_path: Path) -> None:
+    bind = types.Mount(type="bind", source="/layers/1/fs", options=["ro", "rbind"])
+    assert mount_command([bind], Path("/t")) == ["mount", "-o", "bind,ro", "/layers/1/fs", "/t"]
+    lower = ":".join(f"/very/long/name/of/layers/{number}/fs" for number in range(200))
+    overlay = types.Mount(type="overlay", source="overlay", options=[f"lowerdir={lower}"])
+    command = mount_command([overlay], Path("/t"))
+    assert command[3] == "/very/long/name/of/layers"
+    assert command[4].startswith("0/fs:1/fs:2/fs:")
+    assert len(command[4]) < 4000
+    with pytest.raises(Unsupported):
+        mount_command([types.Mount(type="zfs")], Path("/t"))
