@@ -133,6 +133,7 @@ class Daemon:
             from tandem import statusz
             from tandem.api.kinds import REGISTRY
             from tandem.control import Manager
+            from tandem.host.tokens import Tokens
             from tandem.server.app import Server
 
             self._adapters = _build_adapters(settings)
@@ -161,6 +162,7 @@ class Daemon:
             host=settings.listen_address,
             port=settings.listen_port,
             describe=partial(statusz.describe, store, REGISTRY, self._adapters),
+            signer=Tokens(settings.data_dir / "pki"),
         )
         try:
             await server.start()

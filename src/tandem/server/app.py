@@ -16,8 +16,20 @@ from aiohttp import web
 
 from tandem.api.kind import Doc, Kind, Registry
 from tandem.errors import BadRequest, Forbidden, MethodNotAllowed, TandemError, Unauthorized
+from tandem.host.tokens import Tokens
 from tandem.runtimes.adapter import RuntimeAdapter
-from tandem.server import logs, machines, media, pods, reading, respond, scale, watching, writing
+from tandem.server import (
+    logs,
+    machines,
+    media,
+    pods,
+    reading,
+    respond,
+    scale,
+    tokens,
+    watching,
+    writing,
+)
 from tandem.server.call import Api, Call, Handler, find_kind, no_such_path
 from tandem.server.discovery import KUBEVIRT_VERSION, Discovery, version_info
 from tandem.server.health import Health
@@ -72,6 +84,7 @@ class Server:
     the daemon's, and stay the caller's to close. ``tls`` comes from
     :meth:`tandem.server.pki.Pki.server_context`. ``host`` is the address to listen on and ``port``
     the port, 0 for any free one. ``describe`` answers ``/statusz``: what the daemon says of itself.
+    ``signer`` signs service accounts' tokens.
 
     ``await start()`` returns when connections are taken, or raises ``OSError`` (address in use);
     from then on :attr:`url` says where. ``await stop()`` takes no more, ends watches and streams at
@@ -89,8 +102,9 @@ class Server:
         host: str = "127.0.0.1",
         port: int = 7443,
         describe: Callable[[], Awaitable[Doc]] | None = None,
+        signer: Tokens | None = None,
     ) -> None:
-        self._api = Api(store, registry, adapters)
+        self._api = Api(store, registry, adapters, tokens=signer)
         self._tls = tls
         self._host = host
         self._port = port
@@ -260,6 +274,8 @@ def _subresource(kind: Kind, target: Target) -> Mapping[str, Handler]:
         return _STATUS
     if target.subresource == "scale" and kind.scale:
         return scale.HANDLERS
+    if kind.resource == "serviceaccounts" and target.subresource == "token":
+        return tokens.HANDLERS
     if kind.resource == "pods":
         if target.subresource == "log":
             return {"GET": logs.pod_log}

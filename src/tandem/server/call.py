@@ -10,6 +10,7 @@ from aiohttp import web
 
 from tandem.api.kind import Kind, Registry
 from tandem.errors import NotFound
+from tandem.host.tokens import Tokens
 from tandem.runtimes.adapter import RuntimeAdapter
 from tandem.server.changes import Changes
 from tandem.server.media import Form
@@ -25,6 +26,7 @@ NAMESPACES = "namespaces"
 class Api:
     """The parts of the daemon behind the server.
 
+    ``tokens`` signs service accounts' tokens, None: nobody does.
     ``watches`` and ``streams`` are the answers that have no end of their own; the server ends them
     when it stops.
     """
@@ -34,6 +36,7 @@ class Api:
     adapters: Mapping[str, RuntimeAdapter]
     pages: Pages = field(default_factory=Pages)
     changes: Changes = field(default_factory=Changes)
+    tokens: Tokens | None = None
     watches: set[Watch] = field(default_factory=set)
     streams: set[asyncio.Task[None]] = field(default_factory=set)
 
