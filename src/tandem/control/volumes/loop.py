@@ -26,6 +26,7 @@ from tandem.api.meta import get
 from tandem.control import objects
 from tandem.control.changes import Change
 from tandem.control.context import Context
+from tandem.control.pullsecrets import pull_credentials
 from tandem.control.queue import WorkQueue
 from tandem.control.runtime import Runtime
 from tandem.control.volumes import hosts, sources
@@ -116,7 +117,7 @@ class Volumes:
         works = []
         for volume in volumes:
             if volume.get("image") is not None:
-                await self._image(folder, volume)
+                await self._image(folder, volume, pod)
             elif (work := self._work(folder, volume, pod)) is not None:
                 works.append(work)
         self._follow(pod)
@@ -159,19 +160,22 @@ class Volumes:
 
         return min(await blocking(make_all), default=None)
 
-    async def _image(self, folder: Folder, volume: Doc) -> Path:
+    async def _image(self, folder: Folder, volume: Doc, pod: Doc) -> Path:
         adapter = self._runtime.adapter
         if not isinstance(adapter, ImageDirectories):
             message = f"the runtime {self._runtime.name} has no image volumes"
             raise _not_set_up(volume["name"], TandemError(message))
         source = volume["image"]
+        image = str(source.get("reference", ""))
+        credentials, _ = pull_credentials(pod, image, self._lookup)
         await blocking(folder.ensure)
         await blocking(folder.mark, "image", volume["name"])
         try:
             return await adapter.image_directory(
-                str(source.get("reference", "")),
+                image,
                 holder=folder.uid,
                 pull_policy=source.get("pullPolicy") or "IfNotPresent",
+                credentials=credentials,
             )
         except TandemError as error:
             raise _not_set_up(volume["name"], error) from error
@@ -199,7 +203,7 @@ class Volumes:
                     f'"{container["name"]}"'
                 )
             if volume.get("image") is not None:
-                path, read_only = await self._image(folder, volume), True
+                path, read_only = await self._image(folder, volume, pod), True
             else:
                 path, read_only = self._place(folder, volume, pod)
             if part := _sub_path(mount, env):
