@@ -105,6 +105,12 @@ def kubernetes(source: Definitions) -> Definitions:
         "format": "int64",
         "type": "integer",
     }
+    # Of Kubernetes 1.33.
+    for holder in ("Lifecycle", "ContainerStatus"):
+        found[f"{_CORE}{holder}"]["properties"]["stopSignal"] = {
+            "description": "The signal that asks the container to end, such as SIGTERM.",
+            "type": "string",
+        }
     return found
 
 

@@ -212,7 +212,7 @@ def test_the_status_column_tells_of_init_containers(statuses: list[Doc], shown: 
 
 
 def test_a_sidecar_counts_among_the_ready_and_the_restarts() -> None:
-    running = {"running": {}}
+    running: Doc = {"running": {}}
     doc: Doc = {
         "metadata": {"name": "web"},
         "spec": pod(

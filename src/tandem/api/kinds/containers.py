@@ -146,7 +146,7 @@ def _common_causes(container: Doc, path: str, volumes: dict[str, Doc]) -> list[C
     policies = ("FallbackToLogsOnError", "File")
     found += choice_causes(container, "terminationMessagePolicy", policies, path)
     found += _port_causes(container.get("ports") or [], f"{path}.ports")
-    found += env_causes(container.get("env") or [], f"{path}.env", volumes)
+    found += env_causes(container.get("env") or [], f"{path}.env")
     found += env_from_causes(container.get("envFrom") or [], f"{path}.envFrom")
     found += mount_causes(container, path, volumes)
     found += requirement_causes(container.get("resources") or {}, f"{path}.resources")

@@ -6,7 +6,6 @@ import re
 
 from tandem.api import causes
 from tandem.api.kind import Doc
-from tandem.api.kinds.checks import file_path_causes
 from tandem.api.kinds.configmap import key_causes
 from tandem.api.meta import name_causes, qualified_name_causes
 from tandem.api.quantity import canonical
@@ -54,10 +53,9 @@ _BYTE_DIVISORS += tuple(f"1{unit}" for unit in ("Ki", "Mi", "Gi", "Ti", "Pi", "E
 
 _NAME = re.compile(r"[ -<>-~]+")
 _NAME_RULE = "a valid environment variable name must consist only of printable ASCII characters other than '='"
-_SOURCES = ("fieldRef", "resourceFieldRef", "configMapKeyRef", "secretKeyRef", "fileKeyRef")
+_SOURCES = ("fieldRef", "resourceFieldRef", "configMapKeyRef", "secretKeyRef")
 _SOURCE_RULE = (
-    "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef`, `secretKeyRef` or "
-    "`fileKeyRef`"
+    "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef` or `secretKeyRef`"
 )
 
 
@@ -69,8 +67,8 @@ def default_reference(holder: Doc) -> None:
         resource_ref.setdefault("divisor", "0")
 
 
-def env_causes(env: list[Doc], path: str, volumes: dict[str, Doc]) -> list[Cause]:
-    """What is wrong with the variables; ``volumes`` are the Pod's by name."""
+def env_causes(env: list[Doc], path: str) -> list[Cause]:
+    """What is wrong with the variables."""
     found = []
     for index, entry in enumerate(env):
         at = f"{path}[{index}]"
@@ -81,11 +79,11 @@ def env_causes(env: list[Doc], path: str, volumes: dict[str, Doc]) -> list[Cause
             found.append(causes.invalid(f"{at}.name", name, _NAME_RULE))
         source = entry.get("valueFrom")
         if source is not None:
-            found += _source_causes(entry, source, f"{at}.valueFrom", volumes)
+            found += _source_causes(entry, source, f"{at}.valueFrom")
     return found
 
 
-def _source_causes(entry: Doc, source: Doc, path: str, volumes: dict[str, Doc]) -> list[Cause]:
+def _source_causes(entry: Doc, source: Doc, path: str) -> list[Cause]:
     given = [name for name in _SOURCES if source.get(name) is not None]
     found = []
     if not given:
@@ -102,8 +100,6 @@ def _source_causes(entry: Doc, source: Doc, path: str, volumes: dict[str, Doc]) 
                 found += field_ref_causes(source[name], at, ENV_FIELDS)
             case "resourceFieldRef":
                 found += resource_ref_causes(source[name], at)
-            case "fileKeyRef":
-                found += _file_key_causes(source[name], at, volumes)
             case _:
                 found += _key_ref_causes(source[name], at)
     return found
@@ -114,24 +110,6 @@ def _key_ref_causes(reference: Doc, path: str) -> list[Cause]:
     if not reference.get("key"):
         return [*found, causes.required(f"{path}.key")]
     return found + key_causes(reference["key"], f"{path}.key")
-
-
-def _file_key_causes(reference: Doc, path: str, volumes: dict[str, Doc]) -> list[Cause]:
-    found = [
-        causes.required(f"{path}.{field}")
-        for field in ("key", "path", "volumeName")
-        if not reference.get(field)
-    ]
-    if reference.get("path"):
-        found += file_path_causes(reference["path"], f"{path}.path")
-    if name := reference.get("volumeName"):
-        volume = volumes.get(name)
-        if volume is None:
-            found.append(causes.not_found(f"{path}.volumeName", name))
-        elif volume.get("emptyDir") is None:
-            message = "referenced volume must be of type emptyDir"
-            found.append(causes.invalid(f"{path}.volumeName", name, message))
-    return found
 
 
 def field_ref_causes(reference: Doc, path: str, allowed: tuple[str, ...]) -> list[Cause]:
