@@ -58,6 +58,11 @@ def architecture() -> str:
     return {"x86_64": "amd64", "aarch64": "arm64"}.get(machine, machine)
 
 
+def boot_id(root: Path = Path("/")) -> str:
+    """What tells this run of the kernel from every other, on any host."""
+    return _read(root / "proc/sys/kernel/random/boot_id")
+
+
 def identity(storage: Path, root: Path = Path("/")) -> Identity:
     """The facts as they are now; ``storage`` is any path on the file system that Pods write to."""
     sizes = {}
@@ -71,7 +76,7 @@ def identity(storage: Path, root: Path = Path("/")) -> Identity:
         os_image=_os_name(root),
         machine_id=_read(root / "etc/machine-id"),
         system_uuid=_read(root / "sys/class/dmi/id/product_uuid"),
-        boot_id=_read(root / "proc/sys/kernel/random/boot_id"),
+        boot_id=boot_id(root),
         storage_bytes=(space := os.statvfs(found)).f_blocks * space.f_frsize,
         hugepages=dict(sorted(sizes.items())),
     )

@@ -22,17 +22,26 @@ from tandem.server import (
     logs,
     machines,
     media,
+    metrics,
     pods,
     reading,
     respond,
+    reviews,
     scale,
     tokens,
     watching,
     writing,
 )
 from tandem.server.call import Api, Call, Handler, find_kind, no_such_path
-from tandem.server.discovery import KUBEVIRT_VERSION, Discovery, version_info
+from tandem.server.discovery import (
+    KUBEVIRT_VERSION,
+    Discovery,
+    Listed,
+    Subresource,
+    version_info,
+)
 from tandem.server.health import Health
+from tandem.server.metrics import Metrics
 from tandem.server.openapi import OpenApi
 from tandem.server.paths import Target, parse, split
 from tandem.server.pki import ADMIN_GROUP
@@ -70,6 +79,11 @@ _STATUS: dict[str, Handler] = {
     "PATCH": writing.patch,
 }
 _EXTENSIONS_GROUP = "apiextensions.k8s.io"
+_LISTED: dict[tuple[str, str], tuple[Subresource | Listed, ...]] = {
+    (machines.GROUP, machines.VERSION): machines.LISTED,
+    (metrics.GROUP, metrics.VERSION): metrics.LISTED,
+    **{(group, reviews.VERSION): listed for group, listed in reviews.LISTED.items()},
+}
 _STREAMS: dict[str, Handler] = {
     "exec": remote.pod_exec,
     "attach": remote.pod_attach,
@@ -108,7 +122,11 @@ class Server:
         self._tls = tls
         self._host = host
         self._port = port
-        self._discovery = Discovery(registry, {(machines.GROUP, machines.VERSION): machines.LISTED})
+        self._discovery = Discovery(registry, _LISTED)
+        # Groups whose objects are kept nowhere.
+        self._virtual = {metrics.GROUP: Metrics(self._api).answer} | dict.fromkeys(
+            reviews.LISTED, reviews.answer
+        )
         self._openapi = OpenApi(registry)
         self._health = Health(adapters)
         self._describe = describe
@@ -176,6 +194,8 @@ class Server:
         path, _, raw_query = request.raw_path.partition("?")
         segments, query = split(path), Query(raw_query)
         target = parse(segments)
+        if target is not None and (answer := self._virtual.get(target.group)):
+            return await answer(request, target, query)
         if target is None or target.group in (machines.GROUP, _EXTENSIONS_GROUP):
             return await self._route_special(request, segments, query, target)
         kind = find_kind(self._api.registry, target)

@@ -35,16 +35,26 @@ class Subresource:
     name: str
 
 
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A resource that is no kind of the registry: its objects are made when they are asked for."""
+
+    resource: str
+    kind: str
+    verbs: tuple[str, ...]
+    namespaced: bool = False
+
+
 class Discovery:
     """The discovery documents of a registry; every one is encoded once.
 
-    ``extra`` adds groups that hold only subresources: group and version to their list.
+    ``extra`` adds groups that hold no kinds: group and version to what is listed in them.
     """
 
     def __init__(
         self,
         registry: Registry,
-        extra: Mapping[tuple[str, str], Iterable[Subresource]] | None = None,
+        extra: Mapping[tuple[str, str], Iterable[Subresource | Listed]] | None = None,
     ) -> None:
         self._versions: dict[tuple[str, str], list[Kind]] = {}
         for kind in registry:
@@ -144,17 +154,7 @@ class Discovery:
                 }
                 for name, made_of, verbs in _subresources(kind)
             ]
-        # As KubeVirt lists its own: the name alone tells, kind and verbs stay empty.
-        resources += [
-            {
-                "name": f"{listed.resource}/{listed.name}",
-                "singularName": "",
-                "namespaced": True,
-                "kind": "",
-                "verbs": [],
-            }
-            for listed in self._extra.get((group, version), ())
-        ]
+        resources += map(_extra_resource, self._extra.get((group, version), ()))
         return {
             "kind": "APIResourceList",
             "apiVersion": "v1",
@@ -173,10 +173,7 @@ class Discovery:
                     "versions": [
                         {
                             "version": served,
-                            "resources": [
-                                _aggregated_resource(kind)
-                                for kind in self._versions.get((group, served), ())
-                            ],
+                            "resources": self._aggregated_resources(group, served),
                             "freshness": "Current",
                         }
                         for served in self._served(group)
@@ -185,6 +182,23 @@ class Discovery:
                 for group in groups
             ],
         }
+
+    def _aggregated_resources(self, group: str, version: str) -> list[Doc]:
+        kinds = self._versions.get((group, version), ())
+        return [
+            *map(_aggregated_resource, kinds),
+            *(
+                {
+                    "resource": listed.resource,
+                    "responseKind": {"group": group, "version": version, "kind": listed.kind},
+                    "scope": "Namespaced" if listed.namespaced else "Cluster",
+                    "singularResource": "",
+                    "verbs": list(listed.verbs),
+                }
+                for listed in self._extra.get((group, version), ())
+                if isinstance(listed, Listed)
+            ),
+        ]
 
     def _served(self, group: str) -> list[str]:
         if group:
@@ -247,6 +261,20 @@ def _group_version(kind: Kind) -> Doc:
 
 def _response_kind(kind: Kind) -> Doc:
     return {**_group_version(kind), "kind": kind.kind}
+
+
+def _extra_resource(listed: Subresource | Listed) -> Doc:
+    if isinstance(listed, Listed):
+        return {
+            "name": listed.resource,
+            "singularName": "",
+            "namespaced": listed.namespaced,
+            "kind": listed.kind,
+            "verbs": list(listed.verbs),
+        }
+    # As KubeVirt lists its own: the name alone tells, kind and verbs stay empty.
+    name = f"{listed.resource}/{listed.name}"
+    return {"name": name, "singularName": "", "namespaced": True, "kind": "", "verbs": []}
 
 
 def _aggregated_resource(kind: Kind) -> Doc:

@@ -30,6 +30,7 @@ from tandem.runtimes.capabilities import (
     LogOptions,
     PulledImage,
     RegistryCredentials,
+    WorkloadUsage,
 )
 from tandem.runtimes.cri._gen import cri_pb2 as cri
 from tandem.runtimes.cri.client import STATUS, VERSION, CriClient
@@ -44,6 +45,7 @@ from tandem.runtimes.cri.logrotation import LogLimits, LogRotation, reopen_log
 from tandem.runtimes.cri.logs import LogReader
 from tandem.runtimes.cri.pods import Pods
 from tandem.runtimes.cri.snapshots import Snapshots
+from tandem.runtimes.cri.stats import read_usage
 from tandem.runtimes.cri.status import ADAPTER_NAME, HANDLE_VERSION
 from tandem.runtimes.cri.stopping import Stopper
 from tandem.runtimes.cri.streaming import Streams
@@ -175,6 +177,10 @@ class ContainerAdapter(RuntimeAdapter):
         """See :class:`tandem.runtimes.capabilities.Images`."""
         return await self._images.pull(image, pull_policy, credentials)
 
+    async def usage(self) -> Sequence[WorkloadUsage]:
+        """See :class:`tandem.runtimes.capabilities.Stats`."""
+        return await read_usage(self._client, self.owner)
+
     def logs(self, id: str, *, container: str = "", options: LogOptions) -> AsyncIterator[bytes]:
         """See :class:`tandem.runtimes.capabilities.Logs`."""
         return self._logs.read(id, container, options)
@@ -269,7 +275,7 @@ def describe_runtime(
         hint="; ".join(_HINTS[item.type] for item in problems),
         capabilities=frozenset(
             {
-                *("Attach", "Containers", "Exec", "Images", "Logs", "PortForward"),
+                *("Attach", "Containers", "Exec", "Images", "Logs", "PortForward", "Stats"),
                 *(["ImageDirectories", "ImageFiles"] if containerd else []),
             }
         ),

@@ -43,6 +43,7 @@ from tandem.runtimes.capabilities import (
     LogOptions,
     PulledImage,
     RegistryCredentials,
+    WorkloadUsage,
 )
 from tandem.runtimes.memory import processes
 from tandem.runtimes.memory.console import EchoConsole
@@ -51,6 +52,7 @@ from tandem.runtimes.memory.images import pull, unpullable
 from tandem.runtimes.memory.logs import select, stamped
 from tandem.runtimes.memory.script import plan
 from tandem.runtimes.memory.spec import check, container_of, pod_spec, spec_hash
+from tandem.runtimes.memory.stats import used
 from tandem.runtimes.memory.world import Container, MemoryRuntime, Workload
 
 HANDLE_VERSION = 1
@@ -69,6 +71,7 @@ _CAPABILITIES = frozenset(
         "Logs",
         "Pause",
         "PortForward",
+        "Stats",
     ]
 )
 
@@ -343,6 +346,11 @@ class MemoryAdapter(RuntimeAdapter):
         if (listener := self.runtime.ports.get(port)) is None:
             raise Unavailable(f'failed to connect to localhost:{port} inside namespace "{id}"')
         return processes.connect(listener)
+
+    async def usage(self) -> Sequence[WorkloadUsage]:
+        """See :class:`tandem.runtimes.capabilities.Stats`."""
+        await self._reach("usage")
+        return used(self.runtime.of(self.owner, strangers=False))
 
     async def open_console(self, id: str) -> EchoConsole:
         """See :class:`tandem.runtimes.capabilities.Console`: this one says back what it is told."""
