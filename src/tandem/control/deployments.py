@@ -286,9 +286,7 @@ class Deployments:
         def update(doc: Doc) -> None:
             old = copy.deepcopy(doc)
             alter(doc)
-            prepared = prepare_update(self._sets.kind, doc, old).doc
-            doc.clear()
-            doc.update(prepared)
+            prepare_update(self._sets.kind, doc, old)
 
         key, uid = self._sets.key(replica_set), replica_set["metadata"]["uid"]
         return await objects.change(self._store, key, uid, update) or replica_set

@@ -71,6 +71,7 @@ class Namespaces:
                     kind,
                     Key(kind.resource, name, item["metadata"]["name"]),
                     uid=item["metadata"]["uid"],
+                    options={"propagationPolicy": "Background"},
                 )
         if left:
             return None  # each object that goes brings us back

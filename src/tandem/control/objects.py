@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -64,7 +65,7 @@ async def request_deletion(
         except NotFound:
             return
         except Conflict:
-            continue
+            await _settled(store, key)
     raise Conflict(f"{key.resource} {key.name!r} is being changed too often to be deleted")
 
 
@@ -85,5 +86,11 @@ async def remove(store: Store, key: Key, uid: str) -> bool:
         except NotFound:
             return True
         except Conflict:
-            continue
+            await _settled(store, key)
     raise Conflict(f"{key.resource} {key.name!r} is being changed too often to be removed")
+
+
+async def _settled(store: Store, key: Key) -> None:
+    """Wait until the writes under way are done, and what is read next has them in it."""
+    with contextlib.suppress(NotFound):
+        await store.mutate(key, lambda _doc: None)

@@ -74,7 +74,7 @@ async def test_orphans_are_let_go(plant: Plant) -> None:
 
 async def test_foreground_deletion_goes_from_the_bottom_up(plant: Plant) -> None:
     owner = await plant.create("configmaps", {"metadata": {"name": "owner"}})
-    doc = owned("child", owner)
+    doc = owned("child", owner, blockOwnerDeletion=True)
     doc["metadata"]["finalizers"] = ["example.org/hold"]
     await plant.create("configmaps", doc)
     await plant.delete("configmaps", "owner", propagationPolicy="Foreground")
@@ -84,6 +84,31 @@ async def test_foreground_deletion_goes_from_the_bottom_up(plant: Plant) -> None
     await plant.store.delete(Key("configmaps", "default", "child"))
     await plant.settle()
     assert not plant.exists("configmaps", "owner")
+
+
+async def test_foreground_deletion_waits_for_none_that_does_not_block_it(plant: Plant) -> None:
+    owner = await plant.create("configmaps", {"metadata": {"name": "owner"}})
+    other = await plant.create("configmaps", {"metadata": {"name": "other"}})
+    loose = owned("loose", owner)
+    loose["metadata"]["finalizers"] = ["example.org/hold"]
+    await plant.create("configmaps", loose)
+    shared = owned("shared", owner, blockOwnerDeletion=True)
+    shared["metadata"]["ownerReferences"] += owned("", other)["metadata"]["ownerReferences"]
+    await plant.create("configmaps", shared)
+    await plant.delete("configmaps", "owner", propagationPolicy="Foreground")
+    await plant.settle()
+    assert not plant.exists("configmaps", "owner")
+    assert plant.get("configmaps", "loose")["metadata"]["deletionTimestamp"]
+    (reference,) = plant.get("configmaps", "shared")["metadata"]["ownerReferences"]
+    assert reference["name"] == "other"
+
+
+async def test_what_a_killed_daemon_left_between_two_steps_is_finished(plant: Plant) -> None:
+    doc = await plant.create("configmaps", {"metadata": {"name": "left"}})
+    doc["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    await plant.store.update(Key("configmaps", "default", "left"), doc)
+    await plant.restart()
+    assert not plant.exists("configmaps", "left")
 
 
 async def test_the_expected_namespaces_are_there(plant: Plant) -> None:
