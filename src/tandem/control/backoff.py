@@ -55,6 +55,10 @@ class Backoff:
         entry.due = now + entry.delay
         return entry.delay
 
+    def hold(self, key: Hashable, seconds: float) -> None:
+        """Have it wait for so long from now, however often that happens."""
+        self._entries[key] = _Entry(seconds, _now() + seconds)
+
     def remaining(self, key: Hashable) -> float:
         """Seconds until it may be tried again, 0 for now."""
         entry = self._entries.get(key)

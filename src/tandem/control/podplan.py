@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from tandem.api.kind import Doc
+from tandem.api.kinds.resources import is_sidecar
 from tandem.api.meta import get
 from tandem.runtimes.adapter import ContainerStatus, Phase, RuntimeStatus
 
@@ -57,11 +58,13 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Kill:
-    """A container to end, though its Pod goes on; ``message`` is what the Event says."""
+    """A container to end, though its Pod goes on; ``message`` is what the Event says. ``revives``: it
+    is started again whatever the policy says."""
 
     role: Role
     name: str
     message: str
+    revives: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,11 +107,6 @@ def plan(
 def has_sandbox(observed: RuntimeStatus | None) -> bool:
     """Whether containers can be started in the workload."""
     return observed is not None and observed.phase not in ENDED
-
-
-def is_sidecar(container: Doc) -> bool:
-    """Whether an init container is restarted for as long as its Pod lives."""
-    return container.get("restartPolicy") == "Always"
 
 
 def restarts(policy: str, exit_code: int | None) -> bool:
@@ -205,7 +203,7 @@ class _Planner:
             self._add_start(Role.INIT, name)
             return False
         if why := self._why_killed(container, seen):
-            self._add_kill(Role.INIT, name, f"{why}, will be restarted")
+            self._add_kill(Role.INIT, name, why)
             return False
         return self._verdict(seen).started
 
@@ -227,8 +225,10 @@ class _Planner:
             else:
                 alive = True
                 if why := self._why_killed(container, seen):
-                    again = self._policy != "Never" or _is_changed(container, seen)
-                    self._add_kill(Role.MAIN, name, f"{why}, will be restarted" if again else why)
+                    revives = _is_changed(container, seen)
+                    again = revives or self._policy != "Never"
+                    words = f"{why}, will be restarted" if again else why
+                    self._add_kill(Role.MAIN, name, words, revives=revives)
         self._over = not alive and not any(step.role is Role.MAIN for step in self._start)
 
     def _why_killed(self, container: Doc, seen: ContainerStatus) -> str | None:
@@ -245,9 +245,9 @@ class _Planner:
         ended = seen if seen is not None and seen.phase in ENDED else None
         self._start.append(Start(role, name, attempt, ended))
 
-    def _add_kill(self, role: Role, name: str, why: str) -> None:
+    def _add_kill(self, role: Role, name: str, why: str, *, revives: bool = False) -> None:
         what = "Init container" if role is Role.INIT else "Container"
-        self._kill.append(Kill(role, name, f"{what} {name} {why}"))
+        self._kill.append(Kill(role, name, f"{what} {name} {why}", revives))
 
 
 def _half_made(seen: ContainerStatus | None) -> bool:

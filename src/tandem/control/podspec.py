@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
 from tandem.api.kind import Doc
 from tandem.api.meta import get, parse_time
-from tandem.api.quantity import to_bytes, to_millis
-from tandem.control import environment
 from tandem.control.context import LABEL_CLUSTER, Node
+from tandem.control.podplan import Role
 from tandem.runtimes.adapter import RuntimeSpec, RuntimeStatus
-
-LABEL_RESTARTS = "tandem.dev/restarts"
-"""How often each container had been started in earlier workloads of this Pod: ``web=2,log=0``."""
-
-LABEL_IMAGES = "tandem.dev/images"
-"""A digest of the containers' images, the one part of them that may change."""
 
 LABEL_NAME = "io.kubernetes.pod.name"
 LABEL_NAMESPACE = "io.kubernetes.pod.namespace"
@@ -25,72 +18,74 @@ LABEL_UID = "io.kubernetes.pod.uid"
 
 DEFAULT_GRACE_SECONDS = 30
 
+_NOT_THE_SANDBOXS = {role.value for role in Role} | {
+    "activeDeadlineSeconds",
+    "terminationGracePeriodSeconds",
+    "tolerations",
+    "volumes",
+}
+"""What a sandbox does not depend on: its containers, and what may change while it runs."""
 
-def runtime_spec(
-    pod: Doc, lookup: environment.Lookup, node: Node, *, cluster: str, lost: bool = False
-) -> RuntimeSpec:
-    """What the runtime shall run; ``lost``: an earlier workload of this Pod has disappeared.
+_PLANNED = ("name", "ports", "resources")
 
-    Raises :class:`environment.MissingReference`.
-    """
+
+def sandbox_spec(pod: Doc, *, cluster: str, handler: str = "") -> RuntimeSpec:
+    """The sandbox that the runtime shall make; ``handler`` is its RuntimeClass's."""
     metadata, spec = pod["metadata"], pod["spec"]
-    containers = [
-        environment.resolve(pod, container, lookup, host_fields(node))
-        for container in spec["containers"]
-    ]
-    label, images = images_label(pod)
-    counts = {
-        entry["name"]: int(entry.get("restartCount", 0)) + (1 if lost else 0)
-        for entry in get(pod, "status.containerStatuses", [])
+    document: Doc = {
+        **{name: value for name, value in spec.items() if name not in _NOT_THE_SANDBOXS},
+        "containers": [],
+        "plannedContainers": [
+            _planned(container)
+            for role, container in containers_of(pod)
+            if role is not Role.EPHEMERAL
+        ],
     }
+    if handler:
+        document["runtimeHandler"] = handler
     labels = {
         **(metadata.get("labels") or {}),
         LABEL_NAME: metadata["name"],
         LABEL_NAMESPACE: metadata["namespace"],
         LABEL_UID: metadata["uid"],
-        label: images,
         LABEL_CLUSTER: cluster,
     }
-    if any(counts.values()):
-        labels[LABEL_RESTARTS] = ",".join(f"{name}={count}" for name, count in counts.items())
-    return RuntimeSpec(
-        id=metadata["uid"],
-        container_spec={**spec, "containers": containers},
-        labels=labels,
-    )
+    return RuntimeSpec(id=metadata["uid"], container_spec=document, labels=labels)
 
 
-def host_fields(node: Node) -> dict[str, str]:
-    """What a fieldRef may name that the Pod itself does not say."""
-    return {"status.hostIP": node.address, "status.hostIPs": node.address}
+def _planned(container: Doc) -> Doc:
+    planned = {name: container[name] for name in _PLANNED if container.get(name)}
+    if get(container, "securityContext.privileged"):
+        planned["securityContext"] = {"privileged": True}
+    return planned
 
 
-def images_label(pod: Doc) -> tuple[str, str]:
-    """The label that tells whether an image has changed since the workload was made."""
-    images = [f"{c['name']}={c['image']}" for c in get(pod, "spec.containers", [])]
-    return LABEL_IMAGES, hashlib.sha256("\n".join(images).encode()).hexdigest()[:16]
+def containers_of(pod: Doc) -> Iterator[tuple[Role, Doc]]:
+    """Every container of the Pod and its place, in the order in which they begin."""
+    for role in Role:
+        for container in pod["spec"].get(role.value) or ():
+            yield role, container
 
 
-def restarts_of(observed: RuntimeStatus) -> dict[str, int]:
-    """What :data:`LABEL_RESTARTS` of a workload says."""
-    counts = {}
-    for pair in observed.labels.get(LABEL_RESTARTS, "").split(","):
-        name, _, count = pair.partition("=")
-        if count.isdigit():
-            counts[name] = int(count)
-    return counts
+def container_named(pod: Doc, role: Role, name: str) -> Doc:
+    """One of the Pod's containers."""
+    found: Doc = next(c for c in pod["spec"][role.value] if c["name"] == name)
+    return found
 
 
-def insufficient(pod: Doc, node: Node) -> str:
-    """What the node could never give, as the scheduler says it; empty when it could."""
-    memory = cpu = 0
-    for container in get(pod, "spec.containers", []):
-        requests = get(container, "resources.requests", {})
-        memory += to_bytes(requests.get("memory", 0))
-        cpu += to_millis(requests.get("cpu", 0))
-    if memory > node.memory_bytes:
-        return "Insufficient memory"
-    return "Insufficient cpu" if cpu > node.cpu_millis else ""
+def addresses_of(pod: Doc, observed: RuntimeStatus | None, node: Node) -> Sequence[str]:
+    """The Pod's addresses, which are the host's where it has the host's network."""
+    if observed is None:
+        return ()
+    return (node.address,) if pod["spec"].get("hostNetwork") else observed.addresses
+
+
+def host_fields(node: Node, addresses: Sequence[str] = ()) -> dict[str, str]:
+    """What a fieldRef may name that the Pod itself does not say; ``addresses`` are the sandbox's."""
+    fields = {"status.hostIP": node.address, "status.hostIPs": node.address}
+    if addresses:
+        fields |= {"status.podIP": addresses[0], "status.podIPs": ",".join(addresses)}
+    return fields
 
 
 def grace_left(doc: Doc) -> float:

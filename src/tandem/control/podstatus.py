@@ -5,33 +5,58 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
 
 from tandem.api.kind import Doc
+from tandem.api.kinds.resources import is_sidecar, qos_class
 from tandem.api.meta import get, set_condition
+from tandem.control.containerstatus import (
+    CREATING,
+    INITIALIZING,
+    View,
+    Waiting,
+    container_status,
+    rfc3339,
+)
 from tandem.control.context import Node
-from tandem.runtimes.adapter import ContainerStatus, Phase, RuntimeStatus
+from tandem.control.podplan import Role, Verdict, Verdicts, has_sandbox
+from tandem.control.podspec import addresses_of
+from tandem.runtimes.adapter import RuntimeStatus
 
-ENDED = (Phase.SUCCEEDED, Phase.FAILED, Phase.STOPPED)
+FINAL = ("Succeeded", "Failed")
+"""Phases in which nothing of a Pod will ever run again."""
 
-CREATING = ("ContainerCreating", "")
+STATUS_FIELDS = {
+    Role.INIT: "initContainerStatuses",
+    Role.MAIN: "containerStatuses",
+    Role.EPHEMERAL: "ephemeralContainerStatuses",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a Pod has ended as a whole. ``phase``: empty where its containers tell."""
+
+    phase: str = ""
+    reason: str = ""
+    message: str = ""
+    disrupted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
     """What the status is made of, beside the Pod itself.
 
-    ``waiting``: reason and message of containers that something keeps from running.
-    ``restarts``: how often a container had been started before the workload that runs it now.
-    ``outcome``: phase, reason and message when the Pod has been ended as a whole.
+    ``hidden``: containers that are just being started, which are not told of before that is done.
+    ``waiting``: what keeps a container from running. ``outcome``: of a Pod that has ended.
     ``runtime``: the runtime's name, for container ids.
     """
 
     node: Node
     observed: RuntimeStatus | None = None
-    waiting: Mapping[str, tuple[str, str]] = field(default_factory=dict)
-    restarts: Mapping[str, int] = field(default_factory=dict)
-    outcome: tuple[str, str, str] | None = None
+    hidden: frozenset[str] = frozenset()
+    waiting: Mapping[str, Waiting] = field(default_factory=dict)
+    verdict: Verdicts = lambda _: Verdict()
+    outcome: Outcome | None = None
     runtime: str = "containerd"
 
 
@@ -42,23 +67,24 @@ def pod_status(pod: Doc, facts: Facts) -> Doc:
     status["hostIP"] = facts.node.address
     status["hostIPs"] = [{"ip": facts.node.address}]
     status.setdefault("startTime", rfc3339(datetime.now(UTC)))
-    status["qosClass"] = qos_class(pod)
+    status["qosClass"] = old.get("qosClass") or qos_class(pod["spec"])
     if generation := get(pod, "metadata.generation"):
         status["observedGeneration"] = generation
-    if facts.observed is not None and facts.observed.addresses:
-        status["podIP"] = facts.observed.addresses[0]
-        status["podIPs"] = [{"ip": address} for address in facts.observed.addresses]
-    status["containerStatuses"] = _container_statuses(pod, old, facts)
+    if addresses := addresses_of(pod, facts.observed, facts.node):
+        status["podIP"] = addresses[0]
+        status["podIPs"] = [{"ip": address} for address in addresses]
+    _settle_containers(pod, old, status, facts)
     _settle_phase(pod, status, facts)
-    _settle_conditions(status, facts)
+    _settle_conditions(pod, status, facts)
     return status
 
 
-def unschedulable(pod: Doc, message: str) -> Doc:
-    """The status of a Pod that the node has no room for."""
-    status: Doc = {**(pod.get("status") or {}), "phase": "Pending", "qosClass": qos_class(pod)}
+def unscheduled(pod: Doc, reason: str, message: str) -> Doc:
+    """The status of a Pod that has no place on the node, or must not have one yet."""
+    status: Doc = {**(pod.get("status") or {}), "phase": "Pending"}
+    status.setdefault("qosClass", qos_class(pod["spec"]))
     conditions = [dict(entry) for entry in status.get("conditions") or ()]
-    set_condition(conditions, "PodScheduled", "False", "Unschedulable", message)
+    set_condition(conditions, "PodScheduled", "False", reason, message)
     return {**status, "conditions": conditions}
 
 
@@ -71,163 +97,177 @@ def out_of_reach(pod: Doc, why: str) -> Doc:
     return {**status, "conditions": conditions}
 
 
-def rfc3339(time: datetime | None) -> str | None:
-    """The time as objects have it, None when there is none."""
-    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if time else None
+def container_entries(pod: Doc, role: Role) -> list[Doc]:
+    """The statuses of the containers that stand in one place of the spec."""
+    entries: list[Doc] = get(pod, f"status.{STATUS_FIELDS[role]}", [])
+    return entries
 
 
-def qos_class(pod: Doc) -> str:
-    """Guaranteed, Burstable or BestEffort, by the containers' requests and limits."""
-    asks_anything = False
-    guaranteed = True
-    for container in get(pod, "spec.containers", []):
-        requests = get(container, "resources.requests", {})
-        limits = get(container, "resources.limits", {})
-        asks_anything = asks_anything or bool(requests or limits)
-        for name in ("cpu", "memory"):
-            if name not in limits or requests.get(name, limits[name]) != limits[name]:
-                guaranteed = False
-    if not asks_anything:
-        return "BestEffort"
-    return "Guaranteed" if guaranteed else "Burstable"
+# -- containers ----------------------------------------------------------------------------------
 
 
-def _container_statuses(pod: Doc, old: Doc, facts: Facts) -> list[Doc]:
-    before = {entry["name"]: entry for entry in old.get("containerStatuses") or ()}
-    seen = {c.name: c for c in facts.observed.containers} if facts.observed else {}
-    return [
-        _container_status(
-            container, before.get(container["name"]), seen.get(container["name"]), facts
-        )
-        for container in get(pod, "spec.containers", [])
-    ]
+def _settle_containers(pod: Doc, old: Doc, status: Doc, facts: Facts) -> None:
+    view = View(
+        seen={c.name: c for c in facts.observed.containers} if facts.observed else {},
+        hidden=facts.hidden,
+        waiting=facts.waiting,
+        verdict=facts.verdict,
+        over=facts.outcome is not None,
+        runtime=facts.runtime,
+    )
+    spec = pod["spec"]
+    default = INITIALIZING if spec.get("initContainers") else CREATING
+    for role, name in STATUS_FIELDS.items():
+        containers = spec.get(role.value)
+        if not containers:
+            continue
+        before = {entry["name"]: entry for entry in old.get(name) or ()}
+        entries = [
+            container_status(container, role, before.get(container["name"]) or {}, view, default)
+            for container in containers
+        ]
+        if role is not Role.INIT:
+            entries.sort(key=lambda entry: str(entry["name"]))  # as the kubelet's are
+        status[name] = entries
 
 
-def _container_status(
-    container: Doc, old: Doc | None, seen: ContainerStatus | None, facts: Facts
-) -> Doc:
-    name = container["name"]
-    old = old or {}
-    waiting = facts.waiting.get(name)
-    count = int(old.get("restartCount", 0))
-    last: Doc = old.get("lastState") or {}
-    if seen is not None and seen.phase is not Phase.PENDING:
-        now_count = facts.restarts.get(name, 0) + seen.attempt
-        if now_count > count and (ended := get(old, "state.terminated")):
-            last = {"terminated": ended}
-        count = max(count, now_count)
-        state = _state(seen, facts.runtime)
-        if waiting is not None and "terminated" in state:
-            last = state
-            state = _waiting(waiting)
-    elif facts.outcome is not None and facts.observed is None:
-        state = _lost(old)
-    else:
-        if ended := get(old, "state.terminated"):
-            last = {"terminated": ended}
-        state = _waiting(waiting or CREATING)
-    running = "running" in state
-    return {
-        "name": name,
-        "state": state,
-        "lastState": last,
-        "ready": running,
-        "started": running,
-        "restartCount": count,
-        "image": (seen.image if seen and seen.image else "") or container["image"],
-        "imageID": (seen.image_id if seen else "") or old.get("imageID", ""),
-        **_container_id(seen, old, facts.runtime),
-    }
-
-
-def _container_id(seen: ContainerStatus | None, old: Doc, runtime: str) -> dict[str, str]:
-    if seen is not None and seen.container_id:
-        return {"containerID": _full_id(seen.container_id, runtime)}
-    return {"containerID": old["containerID"]} if old.get("containerID") else {}
-
-
-def _full_id(container_id: str, runtime: str) -> str:
-    return container_id if "://" in container_id else f"{runtime}://{container_id}"
-
-
-def _state(seen: ContainerStatus, runtime: str) -> Doc:
-    if seen.phase in ENDED:
-        code = seen.exit_code if seen.exit_code is not None else 0
-        ended: dict[str, Any] = {
-            "exitCode": code,
-            "reason": seen.reason or ("Completed" if code == 0 else "Error"),
-            "startedAt": rfc3339(seen.started_at),
-            "finishedAt": rfc3339(seen.finished_at),
-            "containerID": _full_id(seen.container_id, runtime),
-        }
-        if seen.message:
-            ended["message"] = seen.message
-        return {"terminated": ended}
-    return {"running": {"startedAt": rfc3339(seen.started_at)}}
-
-
-def _waiting(why: tuple[str, str]) -> Doc:
-    reason, message = why
-    return {"waiting": {"reason": reason, **({"message": message} if message else {})}}
-
-
-def _lost(old: Doc) -> Doc:
-    """The end of a container that nobody can ask any more."""
-    if get(old, "state.terminated"):
-        return dict(old["state"])
-    return {
-        "terminated": {
-            "exitCode": 137,
-            "reason": "ContainerStatusUnknown",
-            "message": "The container could not be located when the pod was terminated",
-            "startedAt": get(old, "state.running.startedAt"),
-            "finishedAt": rfc3339(datetime.now(UTC)),
-        }
-    }
+# -- phase ---------------------------------------------------------------------------------------
 
 
 def _settle_phase(pod: Doc, status: Doc, facts: Facts) -> None:
-    if facts.outcome is not None:
-        phase, reason, message = facts.outcome
-        status["phase"] = phase
-        if reason:
-            status["reason"] = reason
-        if message:
-            status["message"] = message
+    outcome = facts.outcome
+    if outcome is None:
+        status["phase"] = _phase(pod, status)
         return
-    status["phase"] = _phase(status["containerStatuses"], get(pod, "spec.restartPolicy", "Always"))
+    status["phase"] = outcome.phase or _final_phase(status)
+    for name, text in (("reason", outcome.reason), ("message", outcome.message)):
+        if text:
+            status[name] = text
 
 
-def _phase(statuses: list[Doc], policy: str) -> str:
-    states = [entry["state"] for entry in statuses]
+def _final_phase(status: Doc) -> str:
+    """Succeeded when all containers, of which no more will come, ended well."""
+    ends = [entry["state"].get("terminated") for entry in status["containerStatuses"]]
+    return "Succeeded" if all(end and end["exitCode"] == 0 for end in ends) else "Failed"
+
+
+def _phase(pod: Doc, status: Doc) -> str:
+    policy = pod["spec"].get("restartPolicy") or "Always"
+    main = [(entry["state"], entry["lastState"]) for entry in status["containerStatuses"]]
     # One that waits after it has ended once has been started, and is about to be started again.
-    never = sum(1 for entry in statuses if "waiting" in entry["state"] and not entry["lastState"])
-    again = sum(1 for entry in statuses if "waiting" in entry["state"] and entry["lastState"])
-    running = sum(1 for state in states if "running" in state)
-    codes = [state["terminated"]["exitCode"] for state in states if "terminated" in state]
-    if never:
+    waiting = any("waiting" in state and not last for state, last in main)
+    running = any("running" in state for state, _ in main)
+    initialization = _initialization(pod, status)
+    if initialization == "failed" and policy == "Never":
+        return "Failed"
+    begun = any(_has_run(state, last) for state, last in main)
+    if initialization == "pending" or (initialization and not begun) or waiting:
         return "Pending"
-    if running or again or policy == "Always":
+    if running or any("running" in entry["state"] for entry in _sidecars(pod, status)):
         return "Running"
-    if all(code == 0 for code in codes):
+    ended = all("terminated" in state for state, _ in main)
+    if policy == "Always" or not ended:
+        return "Running"
+    if all(state["terminated"]["exitCode"] == 0 for state, _ in main):
         return "Succeeded"
     return "Failed" if policy == "Never" else "Running"
 
 
-def _settle_conditions(status: Doc, facts: Facts) -> None:
+def _initialization(pod: Doc, status: Doc) -> str | None:
+    """Where the init containers are: ``failed``, ``pending``, or ``starting`` when only sidecars are
+    waited for; None when all have done their part."""
+    found = None
+    entries = {entry["name"]: entry for entry in status.get("initContainerStatuses") or ()}
+    for container in pod["spec"].get("initContainers") or ():
+        entry = entries[container["name"]]
+        if is_sidecar(container):
+            found = found or (None if entry["started"] else "starting")
+            continue
+        ended = entry["state"].get("terminated")
+        if ended and ended["exitCode"] != 0:
+            return "failed"
+        if not ended:
+            found = "pending"
+    return found
+
+
+def _sidecars(pod: Doc, status: Doc) -> list[Doc]:
+    names = {c["name"] for c in pod["spec"].get("initContainers") or () if is_sidecar(c)}
+    return [entry for entry in status.get("initContainerStatuses") or () if entry["name"] in names]
+
+
+def _has_run(state: Doc, last: Doc) -> bool:
+    return "running" in state or "terminated" in state or bool(last)
+
+
+# -- conditions ----------------------------------------------------------------------------------
+
+
+def _settle_conditions(pod: Doc, status: Doc, facts: Facts) -> None:
+    # Those of other types (readiness gates') are somebody else's, and stay.
     conditions = [dict(entry) for entry in status.get("conditions") or ()]
-    has_sandbox = facts.observed is not None and status["phase"] not in ("Succeeded", "Failed")
-    set_condition(conditions, "PodReadyToStartContainers", "True" if has_sandbox else "False")
-    set_condition(conditions, "Initialized", "True")
-    unready = [entry["name"] for entry in status["containerStatuses"] if not entry["ready"]]
-    verdict, reason, message = "True", "", ""
-    if status["phase"] in ("Succeeded", "Failed"):
-        verdict = "False"
-        reason = "PodCompleted" if status["phase"] == "Succeeded" else "PodFailed"
-    elif unready:
-        verdict, reason = "False", "ContainersNotReady"
-        message = f"containers with unready status: [{' '.join(unready)}]"
-    for type_ in ("Ready", "ContainersReady"):
-        set_condition(conditions, type_, verdict, reason, message)
+    final = status["phase"] in FINAL
+    sandbox = has_sandbox(facts.observed) and not final
+    set_condition(conditions, "PodReadyToStartContainers", "True" if sandbox else "False")
+    set_condition(conditions, "Initialized", *_initialized(pod, status))
+    ready = _containers_ready(pod, status)
+    set_condition(conditions, "Ready", *_gates(pod, conditions, ready))
+    set_condition(conditions, "ContainersReady", *ready)
     set_condition(conditions, "PodScheduled", "True")
+    if facts.outcome is not None and facts.outcome.disrupted:
+        message = facts.outcome.message
+        set_condition(conditions, "DisruptionTarget", "True", "TerminationByKubelet", message)
     status["conditions"] = conditions
+
+
+def _initialized(pod: Doc, status: Doc) -> tuple[str, str, str]:
+    containers = pod["spec"].get("initContainers") or ()
+    entries = {entry["name"]: entry for entry in status.get("initContainerStatuses") or ()}
+    incomplete = [
+        container["name"]
+        for container in containers
+        if not entries[container["name"]]["started" if is_sidecar(container) else "ready"]
+    ]
+    if status["phase"] == "Succeeded":
+        return "True", "PodCompleted", ""
+    started = any(_has_run(e["state"], e["lastState"]) for e in status["containerStatuses"])
+    if not incomplete or started:
+        return "True", "", ""
+    message = f"containers with incomplete status: [{' '.join(incomplete)}]"
+    return "False", "ContainersNotInitialized", message
+
+
+def _containers_ready(pod: Doc, status: Doc) -> tuple[str, str, str]:
+    if status["phase"] in FINAL:
+        return "False", "PodCompleted" if status["phase"] == "Succeeded" else "PodFailed", ""
+    entries = {entry["name"]: entry for entry in status["containerStatuses"]}
+    ordered = [*_sidecars(pod, status), *(entries[c["name"]] for c in pod["spec"]["containers"])]
+    unready = [entry["name"] for entry in ordered if not entry["ready"]]
+    if unready:
+        message = f"containers with unready status: [{' '.join(unready)}]"
+        return "False", "ContainersNotReady", message
+    return "True", "", ""
+
+
+def _gates(
+    pod: Doc, conditions: list[Doc], containers_ready: tuple[str, str, str]
+) -> tuple[str, str, str]:
+    """Whether the Pod is ready: as its containers, and as its readiness gates say."""
+    gates = pod["spec"].get("readinessGates")
+    if containers_ready[0] != "True" or not gates:
+        return containers_ready
+    given = {entry["type"]: entry.get("status") for entry in conditions}
+    problems = []
+    for gate in gates:
+        type_ = gate["conditionType"]
+        if type_ not in given:
+            problems.append(
+                f'corresponding condition of pod readiness gate "{type_}" does not exist.'
+            )
+        elif given[type_] != "True":
+            problems.append(
+                f'the status of pod readiness gate "{type_}" is not "True", but {given[type_]}'
+            )
+    if problems:
+        return "False", "ReadinessGatesNotReady", ", ".join(problems)
+    return containers_ready

@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any
 
-from tandem.errors import DeadlineExceeded, NotFound, TandemError
+from tandem.errors import DeadlineExceeded, NotFound, TandemError, Unsupported
 from tandem.runtimes.adapter import (
     EventKind,
     Fingerprint,
@@ -20,6 +20,7 @@ from tandem.runtimes.adapter import (
     RuntimeSpec,
     RuntimeStatus,
 )
+from tandem.runtimes.capabilities import Containers, Images, PulledImage, RegistryCredentials
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +29,11 @@ CREATES_AT_ONCE = 8
 keep the others going while one pulls an image."""
 
 DELETES_AT_ONCE = 256
-"""Most of a delete is waiting for a grace period."""
+"""Most of a delete, or of a stop, is waiting for a grace period."""
+
+PULLS_AT_ONCE = 64
+"""Adapters have a bound of their own, and equal pulls are one; this one keeps a registry that stalls
+from holding more than so many."""
 
 CALL_SECONDS = 60.0
 CREATE_SECONDS = 3600.0
@@ -39,15 +44,22 @@ CHECK_SECONDS = 5.0
 
 
 class Runtime:
-    """One adapter, shared by the loops that use it."""
+    """One adapter, shared by the loops that use it.
 
-    def __init__(self, adapter: RuntimeAdapter) -> None:
+    ``echoes``: the kinds of events that only tell what our own calls have done. They are not passed
+    on, because the calls have returned the same.
+    """
+
+    def __init__(self, adapter: RuntimeAdapter, *, echoes: Collection[EventKind] = ()) -> None:
         self.adapter = adapter
         self.name = adapter.name
         self.fingerprint: Fingerprint | None = None
+        self._echoes = frozenset(echoes)
         self._creates = asyncio.Semaphore(CREATES_AT_ONCE)
         self._deletes = asyncio.Semaphore(DELETES_AT_ONCE)
-        self._listed: dict[str, RuntimeStatus] = {}
+        self._pulls = asyncio.Semaphore(PULLS_AT_ONCE)
+        self._known: dict[str, RuntimeStatus] = {}
+        self._calling: dict[str, object] = {}
         self._following = False
         self.found: frozenset[str] | None = None
         """The ids of all workloads as the loops began; None: the runtime did not say in time."""
@@ -56,23 +68,24 @@ class Runtime:
 
     async def create(self, spec: RuntimeSpec) -> RuntimeStatus:
         """As the adapter's."""
-        self._listed.pop(spec.id, None)
         async with self._creates, _limit(CREATE_SECONDS, f"creating {spec.id}"):
-            return await self.adapter.create(spec)
+            return await self._status_of(spec.id, self.adapter.create(spec))
 
     async def delete(self, id: str, *, grace_seconds: float) -> None:
         """As the adapter's."""
-        self._listed.pop(id, None)
+        self._forget(id)
         async with self._deletes, _limit(grace_seconds + CREATE_SECONDS, f"deleting {id}"):
             await self.adapter.delete(id, grace_seconds=grace_seconds)
+        self._forget(id)
 
     async def observe(self, id: str) -> RuntimeStatus | None:
         """How the workload is; None when there is none.
 
-        What the last list said is taken once, unless something has happened to it since: that spares
-        a call for each workload when a daemon starts with a thousand of them.
+        What the last list said, or the last call that started something, is taken once, unless
+        something has happened to the workload since: that spares a call for each workload when a
+        daemon starts with a thousand of them, and for each container that is started.
         """
-        if known := self._listed.pop(id, None):
+        if known := self._known.pop(id, None):
             return known
         try:
             async with _limit(CALL_SECONDS, f"asking for the status of {id}"):
@@ -80,13 +93,68 @@ class Runtime:
         except NotFound:
             return None
 
-    async def start_container(self, id: str, container: Any, *, attempt: int) -> RuntimeStatus:
+    async def start_container(
+        self, id: str, container: Mapping[str, Any], *, attempt: int
+    ) -> RuntimeStatus:
         """As the ``Containers`` capability's, which every runtime of Pods has."""
-        self._listed.pop(id, None)
-        start = self.adapter.start_container  # type: ignore[attr-defined]
+        adapter = self._containers()
         async with self._creates, _limit(CREATE_SECONDS, f"starting a container of {id}"):
-            status: RuntimeStatus = await start(id, container, attempt=attempt)
+            call = adapter.start_container(id, container, attempt=attempt)
+            return await self._status_of(id, call)
+
+    async def stop_container(self, id: str, container: str, *, grace_seconds: float) -> None:
+        """As the ``Containers`` capability's."""
+        adapter = self._containers()
+        what = f"stopping container {container} of {id}"
+        async with self._deletes, _limit(grace_seconds + CREATE_SECONDS, what):
+            await adapter.stop_container(id, container, grace_seconds=grace_seconds)
+        self._forget(id)
+
+    async def release(self, id: str) -> None:
+        """As the ``Containers`` capability's."""
+        adapter = self._containers()
+        async with self._deletes, _limit(CREATE_SECONDS, f"releasing {id}"):
+            await adapter.release(id)
+        self._forget(id)
+
+    async def pull_image(
+        self, image: str, *, pull_policy: str, credentials: Sequence[RegistryCredentials] = ()
+    ) -> PulledImage:
+        """As the ``Images`` capability's."""
+        adapter = self._images()
+        async with self._pulls, _limit(CREATE_SECONDS, f"pulling {image}"):
+            return await adapter.pull_image(image, pull_policy=pull_policy, credentials=credentials)
+
+    def _containers(self) -> Containers:
+        if isinstance(self.adapter, Containers):
+            return self.adapter
+        raise Unsupported(f"the runtime {self.name} does not start single containers")
+
+    def _images(self) -> Images:
+        if isinstance(self.adapter, Images):
+            return self.adapter
+        raise Unsupported(f"the runtime {self.name} does not pull images")
+
+    async def _status_of(self, id: str, call: Awaitable[RuntimeStatus]) -> RuntimeStatus:
+        """What ``call`` returns; kept for :meth:`observe` if nothing else happened meanwhile."""
+        self._forget(id)
+        token = self._calling[id] = object()
+        status: RuntimeStatus | None = None
+        try:
+            status = await call
             return status
+        finally:
+            if self._calling.get(id) is token:
+                del self._calling[id]
+                if status is not None:
+                    self._known[id] = status
+            else:
+                self._known.pop(id, None)
+
+    def _forget(self, id: str) -> None:
+        """Something has happened to the workload, or is about to."""
+        self._known.pop(id, None)
+        self._calling.pop(id, None)
 
     # -- following ---------------------------------------------------------------------------
 
@@ -102,8 +170,8 @@ class Runtime:
                 async for event in self.adapter.events():
                     if event.kind is EventKind.RESYNC:
                         await self._list(listed)
-                    else:
-                        self._listed.pop(event.id, None)
+                    elif event.kind not in self._echoes:
+                        self._forget(event.id)
                         changed(event.id)
             except TandemError as error:
                 logger.warning("%s: events stopped: %s", self.name, error)
@@ -117,15 +185,15 @@ class Runtime:
             return
         statuses = await self.adapter.list()
         if not self._following:  # else the events since this list have been heard already
-            self._listed = {status.spec_id: status for status in statuses}
-            self.found = frozenset(self._listed)
+            self._known = {status.spec_id: status for status in statuses}
+            self.found = frozenset(self._known)
 
     async def _list(self, listed: Callable[[Sequence[RuntimeStatus]], None]) -> None:
         # What happens from here on comes as events, after this list: nothing is overlooked.
         self._following = True
         async with _limit(CALL_SECONDS, "listing workloads"):
             statuses = await self.adapter.list()
-        self._listed = {status.spec_id: status for status in statuses}
+        self._known = {status.spec_id: status for status in statuses}
         listed(statuses)
         await self._report_strangers()
 

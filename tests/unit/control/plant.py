@@ -22,6 +22,7 @@ from tandem.control.machinefiles import SecretData
 from tandem.control.manager import Manager
 from tandem.errors import NotFound, TandemError
 from tandem.runtimes.memory import MemoryAdapter, MemoryRuntime
+from tandem.runtimes.memory.world import Workload
 from tandem.store import Key, Store
 
 FAKE_TIME = pytest.mark.looptime(start=time.monotonic)
@@ -67,6 +68,7 @@ class Plant:
         self.store = store
         self.node = node
         self.containers = MemoryRuntime()
+        self.containers.present.add("demo:1")
         self.machines = MemoryRuntime()
         self.files = FakeFiles()
         self.folder = Path(tempfile.mkdtemp(prefix="plant-"))
@@ -172,6 +174,10 @@ class Plant:
         """The status of a Pod's container."""
         statuses = get(self.get("pods", pod), "status.containerStatuses", [])
         return next(dict(entry) for entry in statuses if entry["name"] == name)
+
+    def workload(self, pod: str) -> Workload:
+        """What the runtime has of a Pod."""
+        return self.containers.workloads["tandem", self.uid("pods", pod)]
 
     def condition(self, plural: str, name: str, type_: str) -> Doc:
         return condition(self.get(plural, name), type_) or {}

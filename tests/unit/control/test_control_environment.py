@@ -8,9 +8,7 @@ from typing import Any
 import pytest
 
 from tandem.control.environment import MissingReference, references, resolve
-from tandem.control.podspec import LABEL_RESTARTS, insufficient, restarts_of, runtime_spec
-from tandem.control.podstatus import qos_class
-from tandem.runtimes.adapter import Phase, RuntimeStatus
+from tandem.control.podspec import sandbox_spec
 from tandem.store import Key
 from tests.unit.control.plant import NODE
 
@@ -97,35 +95,34 @@ def test_what_is_optional_may_be_missing() -> None:
     assert env_of(pod({"name": "A", "valueFrom": {"configMapKeyRef": key}}, envFrom=[source])) == {}
 
 
-def test_restarts_are_carried_into_a_new_workload() -> None:
-    doc = pod()
-    doc["status"] = {"containerStatuses": [{"name": "main", "restartCount": 2}]}
-    spec = runtime_spec(doc, OBJECTS.get, NODE, cluster="c1", lost=True)
-    assert spec.labels[LABEL_RESTARTS] == "main=3"
-    status = RuntimeStatus(Phase.RUNNING, "u1", labels=spec.labels)
-    assert restarts_of(status) == {"main": 3}
-    assert LABEL_RESTARTS not in runtime_spec(pod(), OBJECTS.get, NODE, cluster="c1").labels
-
-
-@pytest.mark.parametrize(
-    ("resources", "expected"),
-    [
-        ({}, "BestEffort"),
-        ({"requests": {"cpu": "1"}}, "Burstable"),
-        ({"limits": {"cpu": "1", "memory": "1Gi"}}, "Guaranteed"),
-        (
-            {"limits": {"cpu": "1", "memory": "1Gi"}, "requests": {"cpu": "500m"}},
-            "Burstable",
-        ),
-    ],
-)
-def test_quality_of_service(resources: dict[str, Any], expected: str) -> None:
-    assert qos_class(pod(resources=resources)) == expected
-
-
-def test_what_the_node_cannot_give() -> None:
-    assert insufficient(pod(resources={"requests": {"memory": "8Gi"}}), NODE) == ""
-    assert insufficient(pod(resources={"requests": {"memory": "8.1Gi"}}), NODE) == (
-        "Insufficient memory"
+def test_a_sandbox_is_told_of_its_containers_and_not_of_what_may_change() -> None:
+    doc = pod(
+        resources={"limits": {"memory": "1Gi"}}, ports=[{"containerPort": 80, "hostPort": 80}]
     )
-    assert insufficient(pod(resources={"requests": {"cpu": "4001m"}}), NODE) == "Insufficient cpu"
+    doc["spec"] |= {
+        "hostNetwork": True,
+        "volumes": [{"name": "v"}],
+        "initContainers": [
+            {"name": "first", "image": "i", "securityContext": {"privileged": True}}
+        ],
+    }
+    spec = sandbox_spec(doc, cluster="c1", handler="gvisor")
+    assert spec.container_spec == {
+        "nodeName": "node-1",
+        "hostNetwork": True,
+        "containers": [],
+        "plannedContainers": [
+            {"name": "first", "securityContext": {"privileged": True}},
+            {
+                "name": "main",
+                "resources": {"limits": {"memory": "1Gi"}},
+                "ports": [{"containerPort": 80, "hostPort": 80}],
+            },
+        ],
+        "runtimeHandler": "gvisor",
+    }
+    assert spec.labels["io.kubernetes.pod.name"] == "web"
+    assert spec.labels["app"] == "shop"
+    doc["spec"]["containers"][0]["image"] = "demo:2"
+    doc["spec"]["activeDeadlineSeconds"] = 5
+    assert sandbox_spec(doc, cluster="c1", handler="gvisor") == spec

@@ -14,6 +14,11 @@ from tests.unit.control.plant import FAKE_TIME, Plant
 pytestmark = FAKE_TIME
 
 
+def pair(*names: str, **more: object) -> list[dict[str, object]]:
+    """Containers that serve, of one image."""
+    return [{"name": name, "image": "demo:1", "command": ["serve"], **more} for name in names]
+
+
 async def test_a_pod_comes_to_run(plant: Plant) -> None:
     await plant.pod("web")
     await plant.settle()
@@ -128,7 +133,9 @@ async def test_an_image_that_cannot_be_pulled_is_said_and_tried_again(plant: Pla
     await plant.settle()
     waiting = plant.container("web")["state"]["waiting"]
     assert waiting["reason"] == "ImagePullBackOff"
-    assert waiting["message"] == 'Back-off pulling image "absent:1"'
+    assert waiting["message"] == (
+        "Back-off pulling image \"absent:1\": ErrImagePull: cannot pull image 'absent:1': not found"
+    )
     plant.containers.unpullable.clear()
     await asyncio.sleep(10)
     await plant.settle()
@@ -151,10 +158,6 @@ async def test_a_missing_config_map_is_waited_for(plant: Plant) -> None:
     await plant.create("configmaps", {"metadata": {"name": "settings"}, "data": {"color": "red"}})
     await plant.settle()
     assert plant.phase("pods", "web") == "Running"
-    workload = plant.containers.workloads["tandem", plant.uid("pods", "web")]
-    spec = workload.spec.container_spec
-    assert spec is not None
-    assert spec["containers"][0]["env"] == [{"name": "COLOR", "value": "red"}]
 
 
 async def test_a_deleted_pod_is_given_its_grace_and_removed(plant: Plant) -> None:
@@ -192,8 +195,9 @@ async def test_a_pod_taken_from_the_store_takes_its_workload_with_it(plant: Plan
     assert not plant.containers.workloads
 
 
-async def test_deleting_interrupts_a_start(plant: Plant) -> None:
-    hold = plant.containers.faults.hold("create.pull")
+@pytest.mark.parametrize("step", ["create.define", "pull_image", "start_container"])
+async def test_deleting_interrupts_a_start(plant: Plant, step: str) -> None:
+    hold = plant.containers.faults.hold(step)
     await plant.pod("slow")
     await hold.reached.wait()
     await plant.delete("pods", "slow")
@@ -238,17 +242,22 @@ async def test_a_workload_that_disappears_fails_a_pod_that_is_never_restarted(
     assert plant.container("once")["state"]["terminated"]["reason"] == "ContainerStatusUnknown"
 
 
-async def test_a_changed_image_replaces_the_workload(plant: Plant) -> None:
-    await plant.pod("web")
+async def test_a_changed_image_replaces_only_its_container(plant: Plant) -> None:
+    await plant.pod("web", containers=pair("main", "other"), restartPolicy="Never")
     await plant.settle()
+    other = plant.container("web", "other")
 
     def alter(pod: dict[str, object]) -> None:
         get(pod, "spec.containers")[0]["image"] = "demo:2"
 
     await plant.update("pods", "web", alter)
     await plant.settle()
-    assert plant.container("web")["image"] == "demo:2"
-    assert plant.phase("pods", "web") == "Running"
+    changed = plant.container("web")
+    assert (changed["image"], changed["restartCount"]) == ("demo:2", 1)
+    assert "running" in changed["state"]
+    assert plant.container("web", "other") == other
+    message = "Container main definition changed, will be restarted"
+    assert ("Normal", "Killing", message) in plant.events("web")
 
 
 async def test_a_pod_that_is_too_big_is_not_scheduled(plant: Plant) -> None:
@@ -262,7 +271,7 @@ async def test_a_pod_that_is_too_big_is_not_scheduled(plant: Plant) -> None:
     assert plant.phase("pods", "huge") == "Pending"
     condition = plant.condition("pods", "huge", "PodScheduled")
     assert condition["reason"] == "Unschedulable"
-    assert condition["message"] == "0/1 nodes are available: 1 Insufficient memory."
+    assert condition["message"].startswith("0/1 nodes are available: 1 Insufficient memory.")
     assert plant.reasons("huge") == ["FailedScheduling"]
 
 
@@ -283,7 +292,7 @@ async def test_a_runtime_that_is_away_is_said_and_taken_up_again(plant: Plant) -
 
 
 async def test_a_failed_call_is_tried_again(plant: Plant) -> None:
-    plant.containers.faults.fail("create.start", Unavailable("injected"), times=3)
+    plant.containers.faults.fail("start_container", Unavailable("injected"), times=3)
     await plant.pod("web")
     await asyncio.sleep(5)
     await plant.settle()
@@ -302,7 +311,9 @@ async def test_a_pod_past_its_deadline_fails(plant: Plant, monkeypatch: pytest.M
     pod = plant.get("pods", "late")
     assert pod["status"]["phase"] == "Failed"
     assert pod["status"]["reason"] == "DeadlineExceeded"
-    assert not plant.containers.workloads
+    assert plant.container("late")["state"]["terminated"]["exitCode"] == 143
+    assert not plant.workload("late").running
+    assert "DeadlineExceeded" in plant.reasons("late")
 
 
 async def test_a_new_daemon_adopts_what_runs(plant: Plant) -> None:
@@ -311,10 +322,10 @@ async def test_a_new_daemon_adopts_what_runs(plant: Plant) -> None:
     await plant.settle()
     before = plant.container("web")
     revision = plant.store.revision
-    starts = plant.containers.faults.visits["create.start"]
+    starts = plant.containers.faults.visits["start_container"]
     await plant.restart()
     assert plant.container("web") == before
-    assert plant.containers.faults.visits["create.start"] == starts
+    assert plant.containers.faults.visits["start_container"] == starts
     assert plant.store.revision == revision
 
 
