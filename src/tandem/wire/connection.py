@@ -223,8 +223,9 @@ class Connection:
                     stream.inbox.feed(data)
                     if fin:
                         stream.inbox.end()
-                    if self._session.has_ended(number):
-                        del self._streams[number]
+                        # Otherwise it has ended by what is still to be handled: a reset.
+                        if self._session.has_ended(number):
+                            del self._streams[number]
             case Reset(number):
                 if stream := self._streams.pop(number, None):
                     stream.dropped.set()
