@@ -7,6 +7,7 @@ from the adapter's ``Logs`` capability and pass through as they are.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 
@@ -30,7 +31,11 @@ async def pod_log(api: Api, call: Call) -> web.StreamResponse:
     pod = api.store.get(call.key)
     options = log_options(call.query)
     container = choose_container(pod, call.query.text("container"))
-    check_container_started(pod, container, previous=options.previous)
+    status = container_status(pod, container)
+    check_container_started(pod, container, status, previous=options.previous)
+    if options.previous and "waiting" in (status.get("state") or {}):
+        # The next attempt is not there yet: what the runtime has last is the one before it.
+        options = dataclasses.replace(options, previous=False, follow=False)
     return await _stream(api, call, "container", pod["metadata"]["uid"], container, options)
 
 
@@ -60,6 +65,8 @@ def log_options(query: Query) -> LogOptions:
                 "sinceSeconds", "at most one of `sinceTime` or `sinceSeconds` may be specified"
             )
         )
+    if query.text("stream") not in ("", "All"):
+        found.append(causes.forbidden("stream", "both streams are kept as one here"))
     moment: datetime | None = None
     if since_time:
         try:
@@ -86,31 +93,40 @@ def log_options(query: Query) -> LogOptions:
 
 def choose_container(pod: Doc, wanted: str) -> str:
     """The container whose output is meant. Raises ``BadRequest`` when that is not clear."""
-    name = pod["metadata"]["name"]
-    containers = [container["name"] for container in pod["spec"]["containers"]]
-    init = [container["name"] for container in pod["spec"].get("initContainers") or ()]
+    name, spec = pod["metadata"]["name"], pod["spec"]
+    containers, init, later = (
+        [container["name"] for container in spec.get(field) or ()]
+        for field in ("containers", "initContainers", "ephemeralContainers")
+    )
     if wanted:
-        if wanted not in (*containers, *init):
+        if wanted not in (*containers, *init, *later):
             raise BadRequest(f"container {wanted} is not valid for pod {name}")
         return wanted
-    if len(containers) == 1 and not init:
+    if len(containers) == 1:
         return str(containers[0])
     choices = f"a container name must be specified for pod {name}, choose one of: [{' '.join(containers)}]"
     if init:
         choices += f" or one of the init containers: [{' '.join(init)}]"
+    if later:
+        choices += f" or one of the ephemeral containers: [{' '.join(later)}]"
     raise BadRequest(choices)
 
 
-def check_container_started(pod: Doc, container: str, *, previous: bool) -> None:
-    """Refuse to read what has not been written yet. Raises ``BadRequest``."""
-    name = pod["metadata"]["name"]
+def container_status(pod: Doc, container: str) -> Doc:
+    """What the Pod's status says of it, empty when that is nothing yet."""
     status = pod.get("status") or {}
-    statuses = [
-        *(status.get("containerStatuses") or ()),
-        *(status.get("initContainerStatuses") or ()),
-    ]
-    found = next((entry for entry in statuses if entry["name"] == container), None)
-    if found is None:
+    for field in ("containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses"):
+        for entry in status.get(field) or ():
+            if entry["name"] == container:
+                return dict(entry)
+    return {}
+
+
+def check_container_started(pod: Doc, container: str, found: Doc, *, previous: bool) -> None:
+    """Refuse to read what has not been written yet; ``found`` is the container's status. Raises
+    ``BadRequest``."""
+    name = pod["metadata"]["name"]
+    if not found:
         raise BadRequest(
             f'container "{container}" in pod "{name}" is waiting to start: ContainerCreating'
         )

@@ -110,6 +110,38 @@ async def test_a_previous_run_that_never_was_has_no_log(world: World) -> None:
     assert message == 'previous terminated container "main" in pod "a" not found'
 
 
+async def test_while_the_next_attempt_is_awaited_the_previous_one_is_the_last_there_is(
+    world: World,
+) -> None:
+    await _started(world, "a", "echo one; exit 1")
+    waiting = {"waiting": {"reason": "CrashLoopBackOff"}}
+    ended = {"terminated": {"exitCode": 1, "containerID": "memory://x"}}
+    await _set_status(world, "a", state=waiting, lastState=ended)
+    for query in ("", "?previous=true", "?previous=true&follow=true"):
+        assert (await world.client.ask("GET", f"{PODS}/a/log{query}")).body == b"one\n"
+
+
+async def test_every_kind_of_container_has_a_log(world: World) -> None:
+    await _started(world, "a", "echo one")
+
+    def change(doc: Doc) -> Doc:
+        doc["spec"]["initContainers"] = [{"name": "before", "image": "busybox"}]
+        doc["spec"]["ephemeralContainers"] = [{"name": "debugger", "image": "busybox"}]
+        doc["status"] |= {
+            "initContainerStatuses": [{"name": "before", "state": RUNNING}],
+            "ephemeralContainerStatuses": [{"name": "debugger", "state": RUNNING}],
+        }
+        return doc
+
+    uid = (await world.store.mutate(Key("pods", "default", "a"), change))["metadata"]["uid"]
+    for name in ("before", "debugger"):
+        document = {"name": name, "image": "busybox", "command": ["sh", "-c", f"echo {name}"]}
+        await world.adapter.start_container(uid, document, attempt=0)
+        answer = await world.client.ask("GET", f"{PODS}/a/log?container={name}")
+        assert answer.body == f"{name}\n".encode()
+    assert (await world.client.ask("GET", f"{PODS}/a/log")).body == b"one\n"
+
+
 @pytest.mark.parametrize(
     ("query", "field"),
     [
@@ -117,6 +149,7 @@ async def test_a_previous_run_that_never_was_has_no_log(world: World) -> None:
         ("limitBytes=0", "limitBytes"),
         ("sinceSeconds=0", "sinceSeconds"),
         ("sinceTime=yesterday", "sinceTime"),
+        ("stream=Stderr", "stream"),
         ("sinceSeconds=1&sinceTime=2026-01-01T00:00:00Z", "sinceSeconds"),
     ],
 )
