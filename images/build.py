@@ -10,6 +10,8 @@ runs side by side share it. In it:
                       tandem/busybox:1         a container's image: busybox, with a shell
                       tandem/machine:1         a containerDisk (/disk/machine.qcow2) that boots
                       tandem/machine-kernel:1  /boot/vmlinuz and /boot/initrd, for kernelBoot
+                      library/nginx, library/redis and others, for docker.io's and other
+                      registries' own (see standins.py)
     machine.qcow2, vmlinuz, initrd             the same, as files
 
 Needs apt-get, dpkg-deb, cpio, qemu-img, syslinux and mtools.
@@ -28,6 +30,7 @@ import time
 from pathlib import Path
 
 import machine
+import standins
 from oci import Entry, Storage, files_below, layer
 
 HERE = Path(__file__).parent
@@ -112,6 +115,7 @@ def build(folder: Path) -> None:
         "tandem/machine-kernel", "1",
         layer({"boot": Entry(), "boot/vmlinuz": Entry(kernel, mode=0o444), "boot/initrd": Entry(initrd, mode=0o444)}), {},
     )  # fmt: skip
+    standins.add(storage, root, unpack, work)
     shutil.rmtree(work)
 
 

@@ -31,7 +31,10 @@ MACHINE_KERNEL = f"{REGISTRY}/tandem/machine-kernel:1"
 
 KUBECTL_VERSIONS = ("1.32", "1.20")
 
-_MIRRORED = (REGISTRY, "registry:5000", "docker.io", "quay.io", "registry.k8s.io")
+_MIRRORED = (
+    *(REGISTRY, "registry:5000", "docker.io", "quay.io", "registry.k8s.io", "gcr.io"),
+    "us-docker.pkg.dev",
+)
 """All answered by our registry, so that manifests written for these run unchanged."""
 
 _SETTLE_SECONDS = 5.0
