@@ -29,10 +29,7 @@ async def create(api: Api, call: Call) -> web.StreamResponse:
     doc = await media.read_document(call.request)
     writing.check_dry_run(call)
     account = api.store.get(call.key)
-    doc.setdefault("metadata", {}).setdefault("name", call.target.name)
-    if doc["metadata"]["name"] != call.target.name:
-        raise BadRequest("the name in the token request does not match the name on the URL")
-    request = prepare_create(TOKEN_REQUEST, doc, namespace=call.target.namespace).doc
+    request = prepare_create(TOKEN_REQUEST, _named(doc, call), namespace=call.key.namespace).doc
     if api.tokens is None:
         raise Unavailable("there is no key to sign tokens with")
     spec = request["spec"]
@@ -40,18 +37,32 @@ async def create(api: Api, call: Call) -> web.StreamResponse:
         namespace=call.target.namespace,
         name=call.target.name,
         uid=account["metadata"]["uid"],
-        audiences=tuple(spec.get("audiences") or (AUDIENCE,)),
+        audiences=tuple(spec["audiences"]),
         seconds=int(spec["expirationSeconds"]),
         bound=_bound(api, call, spec.get("boundObjectRef")),
     )
     token, expires = await blocking(api.tokens.sign, claims)
-    spec["audiences"] = list(claims.audiences)
     request["status"] = {
         "token": token,
         "expirationTimestamp": datetime.fromtimestamp(expires, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
     }
     request["metadata"].pop("uid", None)
     return respond.document(request, call.form, status=201)
+
+
+def _named(doc: Doc, call: Call) -> Doc:
+    """The request with what a client may leave out, and without what only we say."""
+    for field in ("metadata", "spec"):
+        if not isinstance(doc.get(field), dict):
+            doc[field] = {}
+    if not doc["metadata"].get("name"):
+        doc["metadata"]["name"] = call.target.name
+    if doc["metadata"]["name"] != call.target.name:
+        raise BadRequest("the name in the token request does not match the name on the URL")
+    if not doc["spec"].get("audiences"):
+        doc["spec"]["audiences"] = [AUDIENCE]
+    doc.pop("status", None)
+    return doc
 
 
 def _bound(api: Api, call: Call, reference: Doc | None) -> dict[str, dict[str, str]] | None:
