@@ -27,6 +27,9 @@ ANNOTATION_MESSAGE_PATH = "io.kubernetes.container.terminationMessagePath"
 ANNOTATION_MESSAGE_POLICY = "io.kubernetes.container.terminationMessagePolicy"
 """A kubelet's names too: where a container leaves its last words, and what stands in for them."""
 
+ANNOTATION_IMAGE = "tandem.dev/image"
+"""The image as it was asked for, which containerd 1.6 forgets for one of the image's names."""
+
 ANNOTATION_STOP_SIGNAL = "tandem.dev/stop-signal"
 """The signal that asks a container to end, where the Pod says another than the image does."""
 
@@ -70,6 +73,7 @@ class ContainerPlan:
         config.CopyFrom(self.config)
         config.image.image = image.id
         config.image.user_specified_image = self.image
+        config.annotations[ANNOTATION_IMAGE] = self.image
         context = config.linux.security_context
         if context.HasField("run_as_group") and not context.HasField("run_as_user"):
             # CRI takes a group only beside a user.

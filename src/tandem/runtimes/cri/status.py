@@ -28,6 +28,7 @@ from tandem.runtimes.adapter import (
     RuntimeStatus,
 )
 from tandem.runtimes.cri._gen import cri_pb2 as cri
+from tandem.runtimes.cri.container import ANNOTATION_IMAGE
 from tandem.runtimes.cri.translate import PodRecord
 
 ADAPTER_NAME = "container"
@@ -121,7 +122,9 @@ def container_status(
         name=status.metadata.name,
         phase=phase,
         container_id=status.id,
-        image=status.image.user_specified_image or status.image.image,
+        image=status.annotations.get(ANNOTATION_IMAGE)
+        or status.image.user_specified_image
+        or status.image.image,
         image_id=status.image_ref,
         attempt=status.metadata.attempt,
         exit_code=status.exit_code if ended else None,
