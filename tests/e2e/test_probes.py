@@ -55,6 +55,11 @@ def running(k: Client, name: str, container: str) -> dict[str, Any] | None:
     return None
 
 
+def restarts(k: Client, name: str, container: str) -> int:
+    entries = k.status(name).get("containerStatuses", [])
+    return sum(entry["restartCount"] for entry in entries if entry["name"] == container)
+
+
 def messages(k: Client, name: str) -> set[tuple[str, str]]:
     events = json.loads(k("get", "events", "-o", "json"))["items"]
     return {(e["reason"], e["message"]) for e in events if e["involvedObject"]["name"] == name}
@@ -104,10 +109,12 @@ def test_a_container_that_does_not_live_is_restarted_and_one_that_starts_is_wait
     strict = probe("exec", command=["cat", "/tmp/alive"], failures=1)
     stubborn = "trap '' TERM; while :; do sleep 0.2; done"
     late = "sleep 4; touch /tmp/alive; exec sleep 600"
+    hangs = probe("exec", command=["sleep", "600"], timeout=1)
+    absent = probe("exec", command=["no-such-program"])
     manifest = pod(
         "watched",
-        container("dies", stubborn, livenessProbe=short),
-        container("late", late, startupProbe=begins, livenessProbe=strict),
+        container("dies", stubborn, livenessProbe=short, readinessProbe=absent),
+        container("late", late, startupProbe=begins, livenessProbe=strict, readinessProbe=hangs),
         # The containers come when the sidecar has started, which is when its probe says so.
         initContainers=[container("side", late, startupProbe=begins, restartPolicy="Always")],
         # Far more than the probe's own, which is what counts.
@@ -118,13 +125,47 @@ def test_a_container_that_does_not_live_is_restarted_and_one_that_starts_is_wait
     (side,) = k.status("watched")["initContainerStatuses"]
     assert side["started"]
     assert side["state"]["running"]["startedAt"] < first["state"]["running"]["startedAt"]
-    k.daemon.eventually(lambda: statuses(k, "watched")["dies"]["restartCount"] >= 1)
+    k.daemon.eventually(lambda: restarts(k, "watched", "dies") >= 1)
     assert statuses(k, "watched")["dies"]["lastState"]["terminated"]["exitCode"] == 137
     k.daemon.eventually(lambda: (running(k, "watched", "late") or {}).get("started"))
-    said = messages(k, "watched")
     missing = "cat: can't open '/tmp/alive': No such file or directory\n"
-    assert ("Unhealthy", f"Liveness probe failed: {missing}") in said
-    assert ("Killing", "Container dies failed liveness probe, will be restarted") in said
-    assert ("Unhealthy", "Startup probe failed: ") in said
+    hung = 'command timed out: "sleep 600" timed out after 1s'
+    told = {
+        ("Unhealthy", f"Liveness probe failed: {missing}"),
+        ("Killing", "Container dies failed liveness probe, will be restarted"),
+        ("Unhealthy", "Startup probe failed: "),
+        ("Unhealthy", f"Readiness probe failed: {hung}"),
+    }
+    k.daemon.eventually(lambda: told <= messages(k, "watched"))
+    said = messages(k, "watched")
+    assert any(message.startswith("Readiness probe errored: ") for _, message in said)
     assert statuses(k, "watched")["late"]["restartCount"] == 0
     k("delete", "pod", "watched", "--grace-period=0", "--force")
+
+
+def test_hooks_run_after_the_start_and_before_the_end(k: Client) -> None:
+    connects = probe("tcpSocket", port=8080)
+    ends = "trap 'exit 0' TERM; while :; do sleep 0.2; done"
+    hello = {"httpGet": {"port": 8080, "path": "/hello"}}
+    bye = {"exec": {"command": ["wget", "-q", "-O", "-", "http://127.0.0.1:8080/bye"]}}
+    fails = {"exec": {"command": ["sh", "-c", "echo no; exit 3"]}}
+    dies = probe("exec", command=["false"], failures=1)
+    web = container("web", "exec httpd -f -vv -p 8080", startupProbe=connects)
+    manifest = pod(
+        "hooked",
+        container("main", ends, lifecycle={"postStart": hello, "preStop": bye}, livenessProbe=dies),
+        container("broken", ends, lifecycle={"postStart": fails}),
+        initContainers=[{**web, "restartPolicy": "Always"}],
+        terminationGracePeriodSeconds=20,
+    )
+    k("apply", "-f", "-", stdin=manifest)
+    k.daemon.eventually(lambda: restarts(k, "hooked", "main") >= 1)
+    served = k("logs", "hooked", "-c", "web")
+    assert served.index("/hello") < served.index("/bye")
+    assert statuses(k, "hooked")["main"]["lastState"]["terminated"]["exitCode"] == 0
+    told = {
+        ("FailedPostStartHook", "PostStartHook failed"),
+        ("FailedPreStopHook", "PreStopHook failed"),  # there is no /bye
+    }
+    k.daemon.eventually(lambda: told <= messages(k, "hooked"))
+    k("delete", "pod", "hooked", "--grace-period=0", "--force")
