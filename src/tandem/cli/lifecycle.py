@@ -30,6 +30,7 @@ from tandem.instance import NOTIFY_VARIABLE, ReadySocket, running_pid
 # Half a second is the rule; a store of many objects on a slow disk may take longer to be read.
 _READY_SECONDS = 60.0
 _STOP_SECONDS = 15.0
+_KILL_SECONDS = 15.0
 _LOOK_AGAIN_SECONDS = 0.02
 
 
@@ -206,7 +207,7 @@ def _stop(pid: int, lock: Path) -> None:
     """End the daemon: asked first, forced when it does not listen."""
     import signal
 
-    for sign in (signal.SIGTERM, signal.SIGKILL):
+    for sign, patience in ((signal.SIGTERM, _STOP_SECONDS), (signal.SIGKILL, _KILL_SECONDS)):
         try:
             # By a descriptor of the process: a pid could be somebody else's by now.
             handle = os.pidfd_open(pid)
@@ -222,7 +223,7 @@ def _stop(pid: int, lock: Path) -> None:
             ) from error
         finally:
             os.close(handle)
-        deadline = time.monotonic() + _STOP_SECONDS
+        deadline = time.monotonic() + patience
         while time.monotonic() < deadline:
             if running_pid(lock) != pid:
                 return
