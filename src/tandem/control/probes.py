@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import random
 from collections.abc import Callable, Collection
 from datetime import UTC, datetime
@@ -23,6 +22,7 @@ from typing import NamedTuple
 from tandem.api.kind import Doc
 from tandem.api.meta import get
 from tandem.control.handlers import Handlers, Outcome
+from tandem.control.probestate import KINDS, Probe, Watched
 from tandem.control.recorder import Recorder
 from tandem.errors import TandemError
 from tandem.runtimes.adapter import Phase, RuntimeStatus
@@ -37,114 +37,12 @@ CONNECTIONS_AT_ONCE = 512
 """A command costs the runtime a process; a connection costs next to nothing, so that even many that
 hang do not hold up others."""
 
-_KINDS = {"startup": "startupProbe", "liveness": "livenessProbe", "readiness": "readinessProbe"}
-
 
 class Readiness(NamedTuple):
     """What ``status.containerStatuses[]`` says of a running container by these names."""
 
     started: bool
     ready: bool
-
-
-class Streak:
-    """How many results in a row were the same."""
-
-    def __init__(self, success_threshold: int, failure_threshold: int) -> None:
-        self._thresholds = {True: success_threshold, False: failure_threshold}
-        self._last: bool | None = None
-        self._count = 0
-
-    def add(self, ok: bool) -> bool | None:
-        """Count a result; the verdict when there are enough of it in a row, else None."""
-        self._count = self._count + 1 if ok is self._last else 1
-        self._last = ok
-        return ok if self._count >= self._thresholds[ok] else None
-
-
-class _Probe:
-    """One probe of one container: its numbers, its timer, its task."""
-
-    def __init__(self, kind: str, spec: Doc) -> None:
-        self.kind = kind
-        self.spec = spec
-        self.period = float(spec.get("periodSeconds") or 10)
-        self.timeout = float(spec.get("timeoutSeconds") or 1)
-        self.delay = float(spec.get("initialDelaySeconds") or 0)
-        self.streak = Streak(
-            int(spec.get("successThreshold") or 1), int(spec.get("failureThreshold") or 3)
-        )
-        self.due = 0.0
-        self.timer: asyncio.TimerHandle | None = None
-        self.task: asyncio.Task[None] | None = None
-
-    def stop(self) -> None:
-        """No more of it; what is under way is cut off."""
-        if self.timer is not None:
-            self.timer.cancel()
-            self.timer = None
-        if self.task is not None:
-            self.task.cancel()
-            self.task = None
-
-    def first_tick(self, begun: float, now: float) -> float:
-        """The first whole period since ``begun`` that is after the initial delay, and not past."""
-        ticks = max(1, math.ceil(self.delay / self.period), math.ceil((now - begun) / self.period))
-        return begun + ticks * self.period
-
-    def next_tick(self, now: float) -> float:
-        """When to probe again. Ticks that went by under way are one, which is due at once."""
-        missed = max(0, math.floor((now - self.due) / self.period) - 1)
-        return self.due + (missed + 1) * self.period
-
-
-class _Watched:
-    """A container with probes, as it runs now; ``container_id`` is empty while it does not."""
-
-    def __init__(self, pod: Doc, container: Doc, path: str) -> None:
-        metadata = pod["metadata"]
-        fields = ("name", "namespace", "uid")
-        # No more of the Pod than Events and words need: it would be kept in memory.
-        self.pod: Doc = {
-            "apiVersion": "v1",
-            "kind": "Pod",
-            "metadata": {field: metadata[field] for field in fields},
-        }
-        self.container = container
-        self.path = path
-        self.address = ""
-        self.container_id = ""
-        self.begun = 0.0
-        self.started = False
-        self.ready = False
-        self.failed: _Probe | None = None
-        self.probes: dict[str, _Probe] = {}
-
-    @property
-    def uid(self) -> str:
-        return str(self.pod["metadata"]["uid"])
-
-    def begin(self, container_id: str, begun: float) -> None:
-        """It runs, and nothing is known of it. ``begun``: when, by the loop's clock."""
-        self.end()
-        self.container_id = container_id
-        self.begun = begun
-        self.probes = {
-            kind: _Probe(kind, spec)
-            for kind, field in _KINDS.items()
-            if (spec := self.container.get(field)) is not None
-        }
-        self.started = "startup" not in self.probes
-        self.ready = "readiness" not in self.probes
-
-    def end(self) -> None:
-        """It does not run any more."""
-        for probe in self.probes.values():
-            probe.stop()
-        self.probes = {}
-        self.container_id = ""
-        self.started = self.ready = False
-        self.failed = None
 
 
 class Probes:
@@ -157,7 +55,7 @@ class Probes:
         self._handlers = handlers
         self._recorder = recorder
         self._changed = changed
-        self._pods: dict[str, dict[str, _Watched]] = {}
+        self._pods: dict[str, dict[str, Watched]] = {}
         self._born = datetime.now(UTC)
         self._commands = asyncio.Semaphore(COMMANDS_AT_ONCE)
         self._connections = asyncio.Semaphore(CONNECTIONS_AT_ONCE)
@@ -226,7 +124,7 @@ class Probes:
             self.forget(uid)
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _failed(self, uid: str, container: str, container_id: str) -> _Probe | None:
+    def _failed(self, uid: str, container: str, container_id: str) -> Probe | None:
         entry = self._pods.get(uid, {}).get(container)
         if entry is None or entry.container_id != _bare(container_id):
             return None
@@ -235,7 +133,7 @@ class Probes:
     # -- beginning and ending ----------------------------------------------------------------
 
     def _begin(
-        self, entry: _Watched, pod: Doc, container_id: str, started_at: datetime | None
+        self, entry: Watched, pod: Doc, container_id: str, started_at: datetime | None
     ) -> None:
         now = asyncio.get_running_loop().time()
         age = (datetime.now(UTC) - started_at).total_seconds() if started_at else 0.0
@@ -250,7 +148,7 @@ class Probes:
         entry.ready = entry.ready or bool(shown.get("ready"))
         self._arm(entry, spread=True)
 
-    def _arm(self, entry: _Watched, *, spread: bool = False) -> None:
+    def _arm(self, entry: Watched, *, spread: bool = False) -> None:
         """Set the timers of the probes whose turn it is: startup alone, or the others."""
         now = asyncio.get_running_loop().time()
         for kind, probe in entry.probes.items():
@@ -264,12 +162,12 @@ class Probes:
                 due = probe.first_tick(entry.begun, now)
             self._set(entry, probe, due)
 
-    def _set(self, entry: _Watched, probe: _Probe, due: float) -> None:
+    def _set(self, entry: Watched, probe: Probe, due: float) -> None:
         probe.due = due
         loop = asyncio.get_running_loop()
         probe.timer = loop.call_at(due, self._fire, entry, probe)
 
-    def _end_quietly(self, entry: _Watched) -> None:
+    def _end_quietly(self, entry: Watched) -> None:
         """Nothing can kill it any more but its own Pod's end."""
         for kind in ("startup", "liveness"):
             if probe := entry.probes.pop(kind, None):
@@ -282,12 +180,12 @@ class Probes:
 
     # -- probing -----------------------------------------------------------------------------
 
-    def _fire(self, entry: _Watched, probe: _Probe) -> None:
+    def _fire(self, entry: Watched, probe: Probe) -> None:
         probe.timer = None
         name = f"{probe.kind}-probe {entry.container['name']}"
         probe.task = asyncio.get_running_loop().create_task(self._probe(entry, probe), name=name)
 
-    async def _probe(self, entry: _Watched, probe: _Probe) -> None:
+    async def _probe(self, entry: Watched, probe: Probe) -> None:
         container_id = entry.container_id
         outcome = await self._outcome(entry, probe)
         # Before anything else: whoever is told may stop this very probe.
@@ -303,7 +201,7 @@ class Probes:
         if verdict is not None:
             self._settle(entry, probe, verdict)
 
-    async def _outcome(self, entry: _Watched, probe: _Probe) -> Outcome:
+    async def _outcome(self, entry: Watched, probe: Probe) -> Outcome:
         command = "exec" in probe.spec
         outcome = Outcome(False, errored=True)
         async with self._commands if command else self._connections:
@@ -325,7 +223,7 @@ class Probes:
                     break
         return outcome
 
-    def _settle(self, entry: _Watched, probe: _Probe, verdict: bool) -> None:
+    def _settle(self, entry: Watched, probe: Probe, verdict: bool) -> None:
         """There were enough results of a kind: what follows from that."""
         before = (entry.started, entry.ready, entry.failed)
         if probe.kind == "readiness":
@@ -338,7 +236,7 @@ class Probes:
         if before != (entry.started, entry.ready, entry.failed):
             self._changed(entry.uid)
 
-    def _tell(self, entry: _Watched, probe: _Probe, outcome: Outcome) -> None:
+    def _tell(self, entry: Watched, probe: Probe, outcome: Outcome) -> None:
         what = probe.kind.capitalize()
         if outcome.warning:
             reason, message = "ProbeWarning", f"{what} probe warning: {outcome.output}"
@@ -350,13 +248,13 @@ class Probes:
         self._recorder.warning(entry.pod, reason, message, field_path=entry.path)
 
 
-def _with_probes(pod: Doc) -> list[_Watched]:
+def _with_probes(pod: Doc) -> list[Watched]:
     found = []
     for field in ("initContainers", "containers"):
         for container in get(pod, f"spec.{field}") or ():
-            if any(container.get(name) for name in _KINDS.values()):
+            if any(container.get(name) for name in KINDS.values()):
                 path = f"spec.{field}{{{container['name']}}}"
-                found.append(_Watched(pod, container, path))
+                found.append(Watched(pod, container, path))
     return found
 
 

@@ -11,7 +11,8 @@ import pytest
 
 from tandem.api.kind import Doc
 from tandem.control.handlers import Outcome
-from tandem.control.probes import COMMANDS_AT_ONCE, TRIES, Probes, Streak
+from tandem.control.probes import COMMANDS_AT_ONCE, TRIES, Probes
+from tandem.control.probestate import Streak
 from tandem.errors import Unavailable
 from tandem.runtimes.adapter import ContainerStatus, Phase, RuntimeStatus
 from tests.unit.control.plant import FAKE_TIME
