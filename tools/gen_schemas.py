@@ -50,6 +50,7 @@ KINDS = {
     ),
     "apps.v1": ("DaemonSet", "Deployment", "ReplicaSet"),
     "batch.v1": ("CronJob", "Job"),
+    "coordination.v1": ("Lease",),
     "node.v1": ("RuntimeClass",),
     "scheduling.v1": ("PriorityClass",),
     "storage.v1": ("StorageClass",),
@@ -57,7 +58,10 @@ KINDS = {
 """The kinds that are served, by package; their lists and all that they refer to come along."""
 
 PARTS = (
+    "io.k8s.api.authentication.v1.SelfSubjectReview",
     "io.k8s.api.authentication.v1.TokenRequest",
+    "io.k8s.api.authorization.v1.SelfSubjectAccessReview",
+    "io.k8s.api.authorization.v1.SelfSubjectRulesReview",
     "io.k8s.api.autoscaling.v1.Scale",
     "io.k8s.api.core.v1.Binding",
     "io.k8s.api.policy.v1.Eviction",

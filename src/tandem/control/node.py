@@ -135,7 +135,7 @@ class Nodes:
         boot_id = get(doc, "status.nodeInfo.bootID", "")
         if booted and booted != boot_id:
             message = f"Node {self.key.name} has been rebooted, boot id: {boot_id}"
-            self._context.recorder.warning(doc, "Rebooted", message)
+            self._context.recorder.warning(_by_name(doc), "Rebooted", message)
         for type_ in (*_CONDITIONS, "Ready"):
             old, new = condition(before, type_), condition(doc, type_)
             if old and new and old["status"] != new["status"] and old["message"] != _UNASKED:
@@ -143,7 +143,13 @@ class Nodes:
 
     def _say(self, doc: Doc, reason: str) -> None:
         message = f"Node {self.key.name} status is now: {reason}"
-        self._context.recorder.normal(doc, reason, message)
+        self._context.recorder.normal(_by_name(doc), reason, message)
+
+
+def _by_name(doc: Doc) -> Doc:
+    """The Node as its Events name it: a kubelet does not know the UID, and kubectl looks for the name
+    in its place."""
+    return {**doc, "metadata": {**doc["metadata"], "uid": doc["metadata"]["name"]}}
 
 
 def host_labels(node: Node, identity: Identity) -> dict[str, str]:

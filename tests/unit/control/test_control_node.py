@@ -120,6 +120,13 @@ async def test_a_wrong_taint_is_refused(plant: Plant, taints: list[Doc], field: 
     assert field in [cause.field for cause in refused.value.causes]
 
 
+async def test_a_lease_holds_positive_numbers(plant: Plant) -> None:
+    spec = {"holderIdentity": "me", "leaseDurationSeconds": 15}
+    await plant.create("leases", {"metadata": {"name": "lead"}, "spec": spec})
+    with pytest.raises(InvalidSpec, match="must be greater than 0"):
+        await plant.update("leases", "lead", lambda doc: doc["spec"].update(leaseDurationSeconds=0))
+
+
 def test_the_host_is_read_from_its_files(tmp_path: Path) -> None:
     files = {
         "etc/os-release": 'NAME=x\nPRETTY_NAME="Some Linux 12"\n',

@@ -6,6 +6,7 @@ from tandem.api.kinds.deployment import DEPLOYMENT
 from tandem.api.kinds.event import EVENT
 from tandem.api.kinds.instance import VIRTUAL_MACHINE_INSTANCE
 from tandem.api.kinds.job import JOB
+from tandem.api.kinds.lease import LEASE
 from tandem.api.kinds.machine import VIRTUAL_MACHINE
 from tandem.api.kinds.namespace import NAMESPACE
 from tandem.api.kinds.node import NODE
@@ -34,6 +35,7 @@ REGISTRY = Registry(
         DEPLOYMENT,
         REPLICA_SET,
         JOB,
+        LEASE,
         PRIORITY_CLASS,
         RUNTIME_CLASS,
         STORAGE_CLASS,
@@ -47,6 +49,7 @@ __all__ = [
     "DEPLOYMENT",
     "EVENT",
     "JOB",
+    "LEASE",
     "NAMESPACE",
     "NODE",
     "PERSISTENT_VOLUME",
