@@ -106,7 +106,7 @@ async def test_a_path_that_leads_nowhere_is_a_status(client: Client) -> None:
         ("POST", "/api/v1/pods"),
         ("DELETE", "/api/v1/pods"),
         ("POST", "/api/v1/namespaces/default/pods/a/log"),
-        ("GET", "/api/v1/namespaces/default/pods/a/exec"),
+        ("PUT", "/api/v1/namespaces/default/pods/a/exec"),
     ],
 )
 async def test_a_verb_that_a_path_does_not_know_is_405(

@@ -40,7 +40,8 @@ class Channel:
         await self._channels.send(self._number, data)
 
     async def close_write(self) -> None:
-        """Nothing: a server ends all channels at once, by closing the socket."""
+        """End the channel in both directions: the client cannot be told of one of them."""
+        self.dropped.set()
 
     async def close(self) -> None:
         """Drop what the client still sends in it."""
