@@ -122,7 +122,10 @@ def _compile(node: Definition, name: str | None = None) -> _Check:
         if name:
             _compiled[name] = compiled
         for key, child in node["properties"].items():
-            fields[key] = (_exact_type(child), _compile(child))
+            if key in _FLAGS and child.get("type") == "boolean":
+                fields[key] = (None, _flag)
+            else:
+                fields[key] = (_exact_type(child), _compile(child))
         return compiled
     match node["type"], node.get("format"):
         case "object", _ if "additionalProperties" in node:
@@ -215,6 +218,19 @@ _PLAIN: dict[str, tuple[type, str]] = {
     "integer": (int, "must be an integer"),
     "object": (dict, "must be an object"),
 }
+
+
+_FLAGS = frozenset(
+    ("hostIPC", "hostNetwork", "hostPID", "paused", "readOnly", "stdin", "stdinOnce", "tty")
+)
+"""What is false in Go when it is not there, and not there when it is false: the same template must be
+the same document, whichever way a client has written it."""
+
+
+def _flag(value: Any, path: str, report: SchemaReport) -> Any:
+    if value.__class__ is not bool:
+        return _wrong(value, path, report, "must be true or false")
+    return value or _DROP
 
 
 def _int32(value: Any, path: str, report: SchemaReport) -> Any:

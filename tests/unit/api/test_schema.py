@@ -256,3 +256,12 @@ def test_every_reference_leads_somewhere() -> None:
         return own.union(*map(references, node.values()))
 
     assert references(list(definitions.values())) <= definitions.keys()
+
+
+def test_a_flag_that_is_false_is_as_good_as_none() -> None:
+    container = {"name": "main", "tty": False, "stdin": True, "volumeMounts": [{"readOnly": False}]}
+    doc = {"spec": {"hostNetwork": False, "enableServiceLinks": False, "containers": [container]}}
+    report = schema.check(doc, "io.k8s.api.core.v1.Pod")
+    report.tidy()
+    left = {"name": "main", "stdin": True, "volumeMounts": [{}]}
+    assert doc == {"spec": {"enableServiceLinks": False, "containers": [left]}}
