@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from tandem.api.kind import Doc
-from tandem.api.kinds.pod_template import default_template
 from tandem.api.meta import condition, get
 from tandem.api.rest import prepare_update
 from tandem.api.selectors import label_selector_from_doc
@@ -30,12 +29,12 @@ from tandem.control.deploymentstatus import (
 )
 from tandem.control.queue import WorkQueue
 from tandem.control.revisions import (
-    HASH_LABEL,
     REVISION,
+    is_made_of,
+    new_replica_set,
     next_revision,
     revision_annotations,
     revision_of,
-    template_hash,
 )
 from tandem.control.rollout import size, wanted
 from tandem.errors import AlreadyExists, TandemError
@@ -171,33 +170,14 @@ class Deployments:
     def _sort(self, deployment: Doc, claimed: Sequence[Doc]) -> _Sets:
         template = get(deployment, "spec.template", {})
         ordered = rollout.by_age(claimed)
-        new = next((doc for doc in ordered if _is_made_of(doc, template)), None)
+        new = next((doc for doc in ordered if is_made_of(doc, template)), None)
         return _Sets(new, [doc for doc in ordered if doc is not new])
 
     async def _make_new(self, key: Key, deployment: Doc, sets: _Sets) -> Doc | None:
         """The ReplicaSet of the present template; None when its name is taken, and the next try will
         take another."""
         metadata = deployment["metadata"]
-        template = copy.deepcopy(deployment["spec"]["template"])
-        hash_ = template_hash(template, int(get(deployment, "status.collisionCount", 0)))
-        labels = {**(template["metadata"].get("labels") or {}), HASH_LABEL: hash_}
-        template["metadata"]["labels"] = labels
-        selector = copy.deepcopy(deployment["spec"]["selector"])
-        selector.setdefault("matchLabels", {})[HASH_LABEL] = hash_
-        doc: Doc = {
-            "metadata": {
-                "name": f"{metadata['name']}-{hash_}",
-                "labels": dict(labels),
-                "annotations": {
-                    **revision_annotations(deployment, None, next_revision(sets.old)),
-                    **rollout.limits(deployment),
-                },
-            },
-            "spec": {"replicas": 0, "selector": selector, "template": template},
-        }
-        if settle := get(deployment, "spec.minReadySeconds"):
-            doc["spec"]["minReadySeconds"] = settle
-        doc["spec"]["replicas"] = rollout.next_size(deployment, doc, [*sets.old, doc])
+        doc = new_replica_set(deployment, sets.old)
         try:
             made = await self._sets.make(self._kind, deployment, doc)
         except Terminating:
@@ -344,19 +324,3 @@ class Deployments:
                 doc["metadata"].setdefault("annotations", {})[REVISION] = revision
 
         return await objects.change(self._store, key, deployment["metadata"]["uid"], alter)
-
-
-def _is_made_of(replica_set: Doc, template: Doc) -> bool:
-    """Whether a ReplicaSet's template is this one, but for the label with its hash. What an older
-    version of ours did not fill in makes no difference."""
-    own = copy.deepcopy(get(replica_set, "spec.template", {}))
-    labels = own.setdefault("metadata", {}).get("labels") or {}
-    labels.pop(HASH_LABEL, None)
-    if not labels:
-        own["metadata"].pop("labels", None)
-    if own == template:
-        return True
-    complete = copy.deepcopy(template)
-    default_template(own)
-    default_template(complete)
-    return bool(own == complete)

@@ -10,9 +10,9 @@ from tandem.api.kind import Doc
 from tandem.api.kinds.job import is_finished
 from tandem.api.meta import controller_of, get, now
 from tandem.api.selectors import label_selector_from_doc
-from tandem.control import clock, jobindexes, objects, podfacts
+from tandem.control import clock, objects, podfacts
 from tandem.control.changes import Change
-from tandem.control.children import AT_ONCE, Children, Terminating, from_template
+from tandem.control.children import AT_ONCE, Children, Terminating
 from tandem.control.context import Context
 from tandem.control.jobcount import (
     MAX_UNCOUNTED,
@@ -24,13 +24,8 @@ from tandem.control.jobcount import (
     is_indexed,
     is_tracked,
 )
-from tandem.control.jobpolicies import (
-    back_off,
-    finished_at,
-    judge,
-    success_rule,
-    wait_after,
-)
+from tandem.control.jobpods import new_pods, restarted_too_often, superfluous
+from tandem.control.jobpolicies import judge, success_rule
 from tandem.control.queue import WorkQueue
 from tandem.errors import TandemError
 from tandem.store import Key
@@ -167,7 +162,7 @@ class Jobs:
             if has_failed(job, pod) and (verdict := judge(job, pod)).message:
                 return _End(_FAILING, "PodFailurePolicy", verdict.message)
         limit = int(get(job, "spec.backoffLimit", 6))
-        if count.failed > limit or _restarted_too_often(job, count.pods, limit):
+        if count.failed > limit or restarted_too_often(job, count.pods, limit):
             message = "Job has reached the specified backoff limit"
             return _End(_FAILING, "BackoffLimitExceeded", message)
         left = _deadline_left(count)
@@ -243,7 +238,7 @@ class Jobs:
             wanted = max(0, min(completions - count.succeeded, at_once))
         else:
             wanted = len(active) if count.succeeded else at_once
-        if doomed := _superfluous(count, len(active) - wanted):
+        if doomed := superfluous(count, len(active) - wanted):
             await self._discard(count, doomed)
             return None, None
         missing = wanted - len(active)
@@ -251,7 +246,7 @@ class Jobs:
             missing -= count.terminating
         if missing <= 0:
             return None, None
-        docs, wait = _new_pods(count, min(missing, AT_ONCE))
+        docs, wait = new_pods(count, min(missing, AT_ONCE))
         made, error = await self._pods.create(self._kind, job, docs)
         active += made
         return wait, error
@@ -340,76 +335,3 @@ def _deadline_left(count: Count) -> float | None:
     if limit is None or not started or get(count.job, "spec.suspend"):
         return None
     return float(limit) - clock.since(started)
-
-
-def _restarted_too_often(job: Doc, pods: Sequence[Doc], limit: int) -> bool:
-    """Where containers are started again in their Pods, these starts are the failures."""
-    if get(job, "spec.template.spec.restartPolicy") != "OnFailure":
-        return False
-    restarts = sum(podfacts.restarts(pod) for pod in pods if not podfacts.is_over(pod))
-    return restarts >= limit if limit else restarts > 0
-
-
-def _superfluous(count: Count, too_many: int) -> list[Doc]:
-    """The Pods to delete: those whose index nobody wants or another has, and then as many as are too
-    many."""
-    doomed: list[Doc] = []
-    left = sorted(count.active, key=podfacts.rank)
-    if is_indexed(count.job):
-        best = {jobindexes.index_of(pod): pod for pod in left if count.valid(pod)}
-        doomed = [pod for pod in left if best.get(jobindexes.index_of(pod)) is not pod]
-        left = [pod for pod in left if best.get(jobindexes.index_of(pod)) is pod]
-    return doomed + left[: max(0, too_many - len(doomed))]
-
-
-def _new_pods(count: Count, missing: int) -> tuple[list[Doc], float | None]:
-    """Documents of Pods that may be made now, and the seconds until more may be."""
-    job = count.job
-    name, template = job["metadata"]["name"], job["spec"]["template"]
-    if count.per_index is None:
-        failed = [pod for pod in count.pods if has_failed(job, pod)]
-        succeeded = [pod for pod in count.pods if get(pod, "status.phase") == "Succeeded"]
-        if wait := back_off(failed, succeeded):
-            return [], wait
-    docs: list[Doc] = []
-    waits: list[float] = []
-    if not is_indexed(job):
-        docs = [from_template(template, name) for _ in range(missing)]
-    else:
-        before = count.waiting()
-        taken = count.done | count.lost | jobindexes.indexes_of(count.active)
-        if get(job, "spec.podReplacementPolicy") == "Failed":
-            taken |= jobindexes.indexes_of(p for p in count.pods if not podfacts.is_over(p))
-        for index in jobindexes.pending(taken, count.completions):
-            if len(docs) + len(waits) == missing:
-                break
-            if index in before and (wait := _wait_of(before[index])):
-                waits.append(wait)
-                continue
-            docs.append(from_template(template, name))
-            jobindexes.give_index(docs[-1], name, index)
-            if count.per_index is not None:
-                _tell_failures(job, docs[-1], before.get(index))
-    for doc in docs:
-        held = doc["metadata"].setdefault("finalizers", [])
-        held += [TRACKING] if TRACKING not in held else []
-    return docs, min(waits, default=None)
-
-
-def _wait_of(pod: Doc) -> float:
-    return wait_after(jobindexes.all_failures(pod) + 1, finished_at(pod))
-
-
-def _tell_failures(job: Doc, pod: Doc, before: Doc | None) -> None:
-    """Tell a new Pod how often its index has failed."""
-    failures, ignored = 0, 0
-    if before is not None:
-        failures, ignored = jobindexes.failures(before), jobindexes.ignored_failures(before)
-        if judge(job, before).counts:
-            failures += 1
-        else:
-            ignored += 1
-    annotations = pod["metadata"]["annotations"]
-    annotations[jobindexes.FAILURES] = str(failures)
-    if ignored:
-        annotations[jobindexes.IGNORED_FAILURES] = str(ignored)

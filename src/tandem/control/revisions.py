@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import copy
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
 from tandem.api.kind import Doc
+from tandem.api.kinds.pod_template import default_template
 from tandem.api.meta import get
+from tandem.control import rollout
 
 HASH_LABEL = "pod-template-hash"
 REVISION = "deployment.kubernetes.io/revision"
@@ -70,3 +73,46 @@ def revision_annotations(deployment: Doc, replica_set: Doc | None, revision: int
             earlier.pop(0)
         found[HISTORY] = ",".join(earlier)
     return found
+
+
+def new_replica_set(deployment: Doc, old: Sequence[Doc]) -> Doc:
+    """The document of a ReplicaSet of the present template, of the size that it may have beside the old
+    ones."""
+    metadata = deployment["metadata"]
+    template = copy.deepcopy(deployment["spec"]["template"])
+    hash_ = template_hash(template, int(get(deployment, "status.collisionCount", 0)))
+    labels = {**(template["metadata"].get("labels") or {}), HASH_LABEL: hash_}
+    template["metadata"]["labels"] = labels
+    selector = copy.deepcopy(deployment["spec"]["selector"])
+    selector.setdefault("matchLabels", {})[HASH_LABEL] = hash_
+    doc: Doc = {
+        "metadata": {
+            "name": f"{metadata['name']}-{hash_}",
+            "labels": dict(labels),
+            "annotations": {
+                **revision_annotations(deployment, None, next_revision(old)),
+                **rollout.limits(deployment),
+            },
+        },
+        "spec": {"replicas": 0, "selector": selector, "template": template},
+    }
+    if settle := get(deployment, "spec.minReadySeconds"):
+        doc["spec"]["minReadySeconds"] = settle
+    doc["spec"]["replicas"] = rollout.next_size(deployment, doc, [*old, doc])
+    return doc
+
+
+def is_made_of(replica_set: Doc, template: Doc) -> bool:
+    """Whether a ReplicaSet's template is this one, but for the label with its hash. What an older
+    version of ours did not fill in makes no difference."""
+    own = copy.deepcopy(get(replica_set, "spec.template", {}))
+    labels = own.setdefault("metadata", {}).get("labels") or {}
+    labels.pop(HASH_LABEL, None)
+    if not labels:
+        own["metadata"].pop("labels", None)
+    if own == template:
+        return True
+    complete = copy.deepcopy(template)
+    default_template(own)
+    default_template(complete)
+    return bool(own == complete)
