@@ -145,7 +145,8 @@ def _output(*command: str) -> str:
 
 def _is_workload(mount: str) -> bool:
     point = mount.split()[1]
-    return point.startswith(("/run/netns/", "/run/containerd/io.containerd", "/var/lib/tandem/"))
+    ours = point.startswith(("/run/netns/", "/run/containerd/io.containerd", "/var/lib/tandem/"))
+    return ours or "/data/pods/" in point
 
 
 def _is_link(path: Path) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from decimal import Decimal
+from decimal import ROUND_CEILING, Decimal
 
 from tandem.api.kind import Doc
 from tandem.api.meta import get
@@ -72,7 +72,8 @@ def resource(pod: Doc, container: Doc, reference: Doc, lookup: Lookup) -> str:
         node = lookup(Key("nodes", "", str(get(pod, "spec.nodeName", "")))) or {}
         value = get(node, "status.allocatable", {}).get(name)
     divisor = parse_quantity(reference.get("divisor") or "1") or Decimal(1)
-    return str(-int(-parse_quantity(value or "0") // divisor))
+    parts = parse_quantity(value or "0") / divisor
+    return str(int(parts.to_integral_value(ROUND_CEILING)))
 
 
 def _container(pod: Doc, name: str) -> Doc:
