@@ -265,6 +265,21 @@ async def test_a_pod_makes_claims_of_its_own(plant: Plant) -> None:
     assert not plant.exists("persistentvolumeclaims", "web-scratch")
 
 
+async def test_a_claim_that_somebody_else_made_is_no_pod_s_own(plant: Plant) -> None:
+    await make_claim(plant, "web-scratch")
+    template = {"spec": plant.get("persistentvolumeclaims", "web-scratch")["spec"]}
+    volumes = [{"name": "scratch", "ephemeral": {"volumeClaimTemplate": template}}]
+    doc = {"metadata": {"name": "web", "namespace": "default", "uid": "u"}}
+    found = unbound(
+        {**doc, "spec": {"volumes": volumes}},
+        lambda key: plant.get("persistentvolumeclaims", key.name),
+    )
+    assert found is not None
+    assert found.message == (
+        "PVC default/web-scratch was not created for pod default/web (pod is not owner)"
+    )
+
+
 def test_what_keeps_a_pod_from_being_scheduled() -> None:
     key = Key("persistentvolumeclaims", "lab", "data")
     pod = {"metadata": {"name": "p", "namespace": "lab"}, "spec": using("data")}

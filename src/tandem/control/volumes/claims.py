@@ -35,6 +35,8 @@ def unbound(pod: Doc, lookup: Lookup) -> Unbound | None:
             prefix = waiting if volume.get("ephemeral") is not None else ""
             words = f'persistentvolumeclaim "{key.name}"'
             return Unbound(f"{prefix}{words}" if prefix else f"{words} not found", key)
+        if stranger := _not_owned(pod, volume, claim):
+            return Unbound(stranger, key)
         if get(claim, "metadata.deletionTimestamp"):
             return Unbound(f'persistentvolumeclaim "{key.name}" is being deleted', key)
         if get(claim, "status.phase") == "Lost":
@@ -70,6 +72,8 @@ def persistent_volume(pod: Doc, volume: Doc, lookup: Lookup) -> Doc:
     claim = lookup(key)
     if claim is None:
         raise MissingSource(f'persistentvolumeclaim "{key.name}" not found', key)
+    if stranger := _not_owned(pod, volume, claim):
+        raise MissingSource(stranger, key)
     where = f"{key.namespace}/{key.name}"
     if get(claim, "status.phase") != "Bound":
         raise MissingSource(f"error processing PVC {where}: PVC is not bound", key)
@@ -78,6 +82,19 @@ def persistent_volume(pod: Doc, volume: Doc, lookup: Lookup) -> Doc:
     if found is None:
         raise MissingSource(f'error processing PVC {where}: PV "{own.name}" not found', own)
     return found
+
+
+def _not_owned(pod: Doc, volume: Doc, claim: Doc) -> str:
+    """Why a claim is not the Pod's own, where it should be: somebody made it under that name."""
+    owners = get(claim, "metadata.ownerReferences", [])
+    uid = pod["metadata"].get("uid")
+    if volume.get("ephemeral") is None or any(owner.get("uid") == uid for owner in owners):
+        return ""
+    where, who = claim["metadata"], pod["metadata"]
+    return (
+        f"PVC {where['namespace']}/{where['name']} was not created for pod "
+        f"{who['namespace']}/{who['name']} (pod is not owner)"
+    )
 
 
 def path_of(persistent: Doc) -> str:
