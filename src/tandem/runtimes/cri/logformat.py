@@ -21,13 +21,15 @@ class Formatter:
         self._timestamps = options.timestamps
         self._since = options.since
         self._left = options.limit_bytes
+        # Who asks for the last lines gets no more of them, though more are written meanwhile.
+        self._lines = None if options.follow else options.tail_lines
         self._rest = b""
         self._line_start = True
 
     @property
     def finished(self) -> bool:
-        """Whether the limit is reached, so that no further bytes matter."""
-        return self._left is not None and self._left <= 0
+        """Whether a limit is reached, so that no further bytes matter."""
+        return (self._left is not None and self._left <= 0) or self._lines == 0
 
     def feed(self, data: bytes) -> bytes:
         """The output in ``data``; the beginning of an unfinished record waits for the next call."""
@@ -40,7 +42,11 @@ class Formatter:
         self._rest = b""
 
     def _format(self, record: bytes) -> bytes:
+        if self._lines == 0:
+            return b""
         time, content, ends = _parse(record)
+        if self._lines is not None and ends:
+            self._lines -= 1
         if self._since is not None and (written := _moment(time)) is not None:
             if written < self._since:
                 return b""

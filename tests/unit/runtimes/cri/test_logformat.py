@@ -51,6 +51,13 @@ def test_the_limit_cuts_inside_a_line() -> None:
     assert formatter.feed(LOG) == b""
 
 
+def test_the_last_lines_are_not_followed_by_what_comes_later() -> None:
+    formatter = Formatter(LogOptions(tail_lines=2))
+    assert formatter.feed(record("a", tag="P") + record("b") + LOG) == b"ab\none\n"
+    assert formatter.finished
+    assert Formatter(LogOptions(tail_lines=2, follow=True)).feed(LOG) == b"one\ntwo\n\n"
+
+
 def test_what_is_no_record_is_shown_as_it_is() -> None:
     assert output(b"not a record\n\n2026 stdout\n", timestamps=True) == (
         b"not a record\n\n2026 stdout\n"
