@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
 
 from tandem.api.kind import Doc, Kind, Registry
+from tandem.api.kinds.scale import SCALE
 from tandem.api.openapi_protobuf import encode_document
 from tandem.api.schema import Definition, described_definitions, reference
 
@@ -181,6 +182,12 @@ def _paths(kind: Kind) -> Iterator[_Path]:
             (_NAME, *scope),
             list(_state_operations(kind, "Status")),
         )
+    if kind.scale:
+        scale = [
+            replace(operation, kind=SCALE, identity=f"{operation.identity}{kind.kind}")
+            for operation in _state_operations(SCALE, "")
+        ]
+        yield f"{collection}/{{name}}/scale", (_NAME, *scope), scale
 
 
 def _collection_operations(kind: Kind) -> Iterator[_Operation]:
@@ -307,7 +314,7 @@ def _needed_definitions(kinds: Iterable[Kind]) -> dict[str, Definition]:
     found: dict[str, Definition] = {}
     pending = [_STATUS, _DELETE_OPTIONS, _PATCH]
     for kind in kinds:
-        pending += [kind.schema, f"{kind.schema}List"]
+        pending += [kind.schema, f"{kind.schema}List", *([SCALE.schema] if kind.scale else [])]
     while pending:
         name = pending.pop()
         if name not in found:
