@@ -21,7 +21,7 @@ from tandem.control.pullsecrets import pull_credentials
 from tandem.control.runtime import CREATE_SECONDS, Runtime
 from tandem.control.volumes import MountFailed, VolumeNotReady, Volumes
 from tandem.errors import Conflict, ImagePullError, InvalidSpec, NotFound, TandemError, Unavailable
-from tandem.runtimes.adapter import ContainerStatus, RuntimeStatus
+from tandem.runtimes.adapter import ContainerStatus, Phase, RuntimeStatus
 from tandem.runtimes.capabilities import PulledImage
 from tandem.store import Key
 
@@ -115,8 +115,10 @@ class Starter:
         except TandemError as error:
             events.failed(error)
             return Failure(Waiting(_reason_of(error), str(error)))
-        events.created()
         started = _container_in(status, container["name"])
+        if started.phase is Phase.PENDING:
+            raise Conflict(f"container {started.name!r} was made and does not start")
+        events.created()
         if started.phase in ENDED and started.reason == "StartError":
             events.failed(started.message)
             return Failure(Waiting("RunContainerError", started.message), attempted=True)

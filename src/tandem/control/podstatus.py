@@ -152,25 +152,15 @@ def _final_phase(status: Doc) -> str:
 
 
 def _phase(pod: Doc, status: Doc) -> str:
-    policy = pod["spec"].get("restartPolicy") or "Always"
+    """Pending until all containers have begun; then it runs, until it is said to have ended."""
     main = [(entry["state"], entry["lastState"]) for entry in status["containerStatuses"]]
-    # One that waits after it has ended once has been started, and is about to be started again.
-    waiting = any("waiting" in state and not last for state, last in main)
-    running = any("running" in state for state, _ in main)
     initialization = _initialization(pod, status)
-    if initialization == "failed" and policy == "Never":
-        return "Failed"
     begun = any(_has_run(state, last) for state, last in main)
+    # One that waits after it has ended once is about to be started again.
+    waiting = any("waiting" in state and not last for state, last in main)
     if initialization == "pending" or (initialization and not begun) or waiting:
         return "Pending"
-    if running or any("running" in entry["state"] for entry in _sidecars(pod, status)):
-        return "Running"
-    ended = all("terminated" in state for state, _ in main)
-    if policy == "Always" or not ended:
-        return "Running"
-    if all(state["terminated"]["exitCode"] == 0 for state, _ in main):
-        return "Succeeded"
-    return "Failed" if policy == "Never" else "Running"
+    return "Running"
 
 
 def _initialization(pod: Doc, status: Doc) -> str | None:

@@ -188,6 +188,8 @@ class MemoryAdapter(RuntimeAdapter):
         new = container_of(container)
         old = workload.containers.get(new.name)
         if old is not None and old.attempt >= attempt:
+            if old.phase is Phase.PENDING:
+                self.runtime.start(workload, old)
             return self._status(workload)
         if old is not None and old.phase is Phase.RUNNING:
             raise Conflict(f"container {new.name!r} of {id!r} is still running")
