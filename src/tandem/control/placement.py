@@ -11,9 +11,10 @@ from tandem.control import objects, scheduling
 from tandem.control.changes import Change
 from tandem.control.context import Context
 from tandem.control.podevents import PodEvents
-from tandem.control.podstatus import FINAL, Facts, pod_status, unscheduled
+from tandem.control.podstatus import FINAL, Facts, Outcome, pod_status, unscheduled
 from tandem.control.volumes import unbound
 from tandem.control.workloads import Item
+from tandem.host import nodefacts
 from tandem.store import Key
 
 SCHEDULERS = ("", "default-scheduler")
@@ -31,6 +32,7 @@ class Placement:
         self._counted: dict[str, tuple[Any, ...]] = {}
         self._waiting: set[Item] = set()
         self._node: Doc | None = None
+        self._apparmor = nodefacts.apparmor()
         context.changes.on("pods", self._pod_changed)
         context.changes.on("nodes", self._node_changed)
         for resource in ("persistentvolumeclaims", "persistentvolumes"):
@@ -109,6 +111,27 @@ class Placement:
         if placed is not None:
             self._events.scheduled(placed, name)
         return placed
+
+    def rejection(self, pod: Doc) -> Outcome | None:
+        """How a Pod of this node ends that the node will not have; None for one that it will, and for
+        one that has begun."""
+        node = self._node or self._find(Key("nodes", "", self._context.node.name))
+        begun = any(entry.get("containerID") for entry in get(pod, "status.containerStatuses", []))
+        if begun or not get(node or {}, "status.allocatable"):
+            return None
+        assert node is not None, "what has allocatable resources is there"
+        uid = pod["metadata"]["uid"]
+        counted = uid in self._counted
+        self._load.drop(uid)
+        try:
+            refusal = scheduling.rejection(pod, node, self._load, apparmor=self._apparmor)
+        finally:
+            if counted:
+                self._load.put(pod)
+        if refusal is None:
+            return None
+        reason, message = refusal
+        return Outcome("Failed", reason, f"Pod was rejected: {message}")
 
     async def _hold(self, item: Item, reason: str, message: str) -> None:
         def hold(doc: Doc) -> None:

@@ -62,6 +62,11 @@ class PodEvents:
         """It uses more than it may."""
         self._recorder.warning(pod, "Evicted", message)
 
+    def rejected(self, pod: Doc, reason: str, message: str) -> None:
+        """The node will not have it."""
+        told = message.removeprefix("Pod was rejected: ")
+        self._recorder.warning(pod, reason, told)
+
     def of(self, pod: Doc, role: Role, container: Doc) -> ContainerEvents:
         """The events about one of its containers."""
         return ContainerEvents(self._recorder, pod, role, container)

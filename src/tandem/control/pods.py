@@ -158,6 +158,9 @@ class Pods:
                 return None
             pod = placed
         work = self._work.setdefault(item.uid, Work())
+        if observed is None and (rejected := self._placement.rejection(pod)) is not None:
+            await self._finish(item, pod, None, rejected, grace_left(pod))
+            return None
         left = deadline_left(pod)
         if left is not None and left <= 0:
             outcome = Outcome("Failed", "DeadlineExceeded", DEADLINE_EXCEEDED)
@@ -374,6 +377,8 @@ class Pods:
             self._events.deadline_exceeded(pod, outcome.message)
         elif outcome.reason == "Evicted":
             self._events.evicted(pod, outcome.message)
+        elif outcome.reason:
+            self._events.rejected(pod, outcome.reason, outcome.message)
 
     async def _end_containers(
         self, item: Item, pod: Doc, observed: RuntimeStatus | None, work: Work, grace: float

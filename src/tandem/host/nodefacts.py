@@ -63,6 +63,11 @@ def boot_id(root: Path = Path("/")) -> str:
     return _read(root / "proc/sys/kernel/random/boot_id")
 
 
+def apparmor(root: Path = Path("/")) -> bool:
+    """Whether the kernel enforces AppArmor profiles."""
+    return _read(root / "sys/module/apparmor/parameters/enabled") == "Y"
+
+
 def identity(storage: Path, root: Path = Path("/")) -> Identity:
     """The facts as they are now; ``storage`` is any path on the file system that Pods write to."""
     sizes = {}
