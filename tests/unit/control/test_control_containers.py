@@ -295,14 +295,12 @@ async def test_a_pre_stop_hook_runs_within_the_grace(plant: Plant) -> None:
     hook = {"preStop": {"sleep": {"seconds": 20}}}
     await plant.pod("web", "ignore-stop", containers=[container("main", lifecycle=hook)])
     await plant.settle()
-    began = asyncio.get_running_loop().time()
     await plant.delete("pods", "web", gracePeriodSeconds=60)
     await asyncio.sleep(15)
     assert plant.workload("web").running
     assert plant.exists("pods", "web")
-    while plant.exists("pods", "web"):
-        await asyncio.sleep(0.5)
-    assert 19 < asyncio.get_running_loop().time() - began < 25
+    await asyncio.sleep(10)
+    assert not plant.exists("pods", "web")
 
 
 async def test_a_pre_stop_hook_that_takes_too_long_is_told_and_left(plant: Plant) -> None:
@@ -316,20 +314,20 @@ async def test_a_pre_stop_hook_that_takes_too_long_is_told_and_left(plant: Plant
     assert ("Warning", "FailedPreStopHook", "PreStopHook failed") in plant.events("web")
 
 
-async def test_a_container_that_fails_its_liveness_probe_is_started_again(plant: Plant) -> None:
-    probe = {"exec": {"command": ["true"]}, "periodSeconds": 5, "failureThreshold": 2}
-    broken = container("main", livenessProbe={**probe, "tcpSocket": {"port": 1}, "exec": None})
-    broken["livenessProbe"].pop("exec")
-    await plant.pod("web", containers=[broken, container("other")])
+async def test_a_container_that_fails_its_liveness_probe_is_started_again(
+    plant: Plant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await plant.pod("web", containers=[container("main"), container("other")])
     await plant.settle()
-    uid = plant.uid("pods", "web")
     pods = plant.manager.pods
     assert pods is not None
-    seen = plant.workload("web").containers["main"].container_id
-    pods.probes.doomed = (  # type: ignore[method-assign]
-        lambda _uid, _name, id: "failed liveness probe" if id == seen else None
-    )
-    pods.workloads.look(uid)
+    first = plant.workload("web").containers["main"].container_id
+
+    def doomed(_uid: str, _container: str, container_id: str) -> str | None:
+        return "failed liveness probe" if container_id == first else None
+
+    monkeypatch.setattr(pods.probes, "doomed", doomed)
+    pods.workloads.look(plant.uid("pods", "web"))
     await plant.settle()
     restarted = plant.container("web")
     assert restarted["restartCount"] == 1
