@@ -6,7 +6,7 @@ import asyncio
 import sys
 from datetime import date
 
-from benchmarks import footprint, machines, peer, pods, startup
+from benchmarks import footprint, idle, machines, peer, pods, startup
 from benchmarks.daemon import served
 from benchmarks.figures import Row, machine, markdown
 from tests import world
@@ -14,6 +14,7 @@ from tests import world
 
 async def _all(endpoint: str, uri: str) -> list[Row]:
     rows = _shown(await startup.rows())
+    rows += _shown(await idle.rows(world.BUSYBOX))
     async with served() as running:
         rows += _shown(await footprint.rows(running, world.BUSYBOX))
         rows += _shown(await pods.rows(running, endpoint, world.BUSYBOX))
