@@ -75,8 +75,9 @@ class LogRotation:
         self._limits = limits
         self._reopen = reopen
         self._inotify = Inotify(self._heard)
-        self._parents: dict[int, Path] = {}  # folders in which folders are awaited
-        self._silent: dict[int, Path] = {}  # containers' folders in which a write is awaited
+        # As text, of which a thousand weigh a quarter of as many paths.
+        self._parents: dict[int, str] = {}  # folders in which folders are awaited
+        self._silent: dict[int, str] = {}  # containers' folders in which a write is awaited
         self._growing: dict[Path, _Growing] = {}
         self._calming: dict[Path, asyncio.TimerHandle] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -119,13 +120,13 @@ class LogRotation:
             if mask & inotify.IGNORED:
                 del self._parents[watch]
             elif mask & inotify.IS_DIRECTORY:
-                self._look_into(parent / name)
+                self._look_into(Path(parent, name))
         elif folder := self._silent.get(watch):
             # The watch ends with what it was for, and the kernel may use its number again.
             if mask & inotify.IGNORED:
                 del self._silent[watch]
             elif name:
-                self._grows(folder)
+                self._grows(Path(folder))
 
     def _look_into(self, folder: Path) -> None:
         """Await what comes in a folder that may be new, and find what has come already."""
@@ -134,7 +135,7 @@ class LogRotation:
             if depth == 2:
                 self._await_write(folder)
                 return
-            self._parents[self._inotify.add(folder, _NEW_FOLDER)] = folder
+            self._parents[self._inotify.add(folder, _NEW_FOLDER)] = str(folder)
             for entry in os.scandir(folder):
                 if entry.is_dir(follow_symlinks=False):
                     self._look_into(Path(entry.path))
@@ -159,7 +160,7 @@ class LogRotation:
     def _await_write(self, folder: Path) -> None:
         if folder in self._growing:
             return
-        self._silent[self._inotify.add(folder, _WRITE)] = folder
+        self._silent[self._inotify.add(folder, _WRITE)] = str(folder)
         path = _newest(folder)
         if path is None:
             return
@@ -262,7 +263,7 @@ class LogRotation:
     def _watch_for_the_next(self, folder: Path) -> None:
         """The container may be started again; its next attempt has a file of its own."""
         with contextlib.suppress(OSError):
-            self._silent[self._inotify.add(folder, _WRITE)] = folder
+            self._silent[self._inotify.add(folder, _WRITE)] = str(folder)
 
     def _calm_down(self, path: Path) -> None:
         if timer := self._calming.pop(path, None):
