@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import hashlib
 import os
 import re
-import struct
-import termios
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +21,7 @@ from tandem.runtimes.memory import MemoryAdapter
 from tandem.server import pki
 from tandem.server.app import Server
 from tandem.store import Key, Store
+from tests.terminal import Terminal
 
 pytestmark = [pytest.mark.slow, pytest.mark.kubectl]
 
@@ -52,12 +49,13 @@ class Kube:
     server: Server
     adapter: MemoryAdapter
 
+    def command(self, *words: str) -> list[str]:
+        kubeconfig, cache = self.home / "kubeconfig", self.home / "cache"
+        return [str(self.binary), f"--kubeconfig={kubeconfig}", f"--cache-dir={cache}", *words]
+
     async def start(self, *words: str) -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(
-            self.binary,
-            f"--kubeconfig={self.home / 'kubeconfig'}",
-            f"--cache-dir={self.home / 'cache'}",
-            *words,
+            *self.command(*words),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
@@ -128,10 +126,11 @@ async def test_ten_at_once_and_nothing_left(kube: Kube) -> None:
 
 
 async def test_a_terminal_has_a_size_and_keeps_it_right(kube: Kube) -> None:
-    async with terminal(kube, "exec", "-it", "web", "-c", "main", "--", "sizes") as screen:
-        await screen.shows(b"80 24")
-        screen.resize(100, 40)
-        await screen.shows(b"100 40")
+    command = kube.command("exec", "-it", "web", "-c", "main", "--", "sizes")
+    with Terminal(command) as terminal:
+        await asyncio.to_thread(terminal.shows, "80 24")
+        terminal.resize(100, 40)
+        await asyncio.to_thread(terminal.shows, "100 40")
     await eventually(lambda: kube.sessions == 0)  # kubectl was killed
 
 
@@ -201,49 +200,3 @@ async def eventually(holds: Callable[[], bool]) -> None:
             return
         await asyncio.sleep(0.01)
     pytest.fail("it did not come about")
-
-
-class Screen:
-    """The other side of a terminal."""
-
-    def __init__(self, master: int) -> None:
-        self._master = master
-        self._seen = b""
-        os.set_blocking(master, False)
-
-    def resize(self, columns: int, rows: int) -> None:
-        fcntl.ioctl(self._master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
-
-    async def shows(self, words: bytes) -> None:
-        async with asyncio.timeout(PATIENCE):
-            while words not in self._seen:
-                try:
-                    self._seen += os.read(self._master, 4096)
-                except BlockingIOError:
-                    await asyncio.sleep(0.01)
-
-
-@asynccontextmanager
-async def terminal(kube: Kube, *words: str) -> AsyncIterator[Screen]:
-    """A kubectl in a terminal of 80 columns and 24 rows; it is killed in the end."""
-    master, slave = os.openpty()
-    screen = Screen(master)
-    screen.resize(80, 24)
-    process = await asyncio.create_subprocess_exec(
-        "setsid",
-        "--ctty",
-        kube.binary,
-        f"--kubeconfig={kube.home / 'kubeconfig'}",
-        f"--cache-dir={kube.home / 'cache'}",
-        *words,
-        stdin=slave,
-        stdout=slave,
-        stderr=slave,
-    )
-    os.close(slave)
-    try:
-        yield screen
-    finally:
-        process.kill()
-        await process.wait()
-        os.close(master)

@@ -82,4 +82,5 @@ def _enter(namespace: int) -> None:
 
 
 def _lower(error: OSError) -> str:
-    return (error.strerror or str(error)).lower()
+    # asyncio has words of its own for a call that failed.
+    return os.strerror(error.errno).lower() if error.errno else str(error)
