@@ -52,6 +52,9 @@ def test_a_file_that_is_named_must_exist(tmp_path: Path) -> None:
         ("registry_mirrors", "docker.io=http://m:1,quay.io=https://q", {"docker.io": "http://m:1", "quay.io": "https://q"}),
         ("runtime_timeout", "1.5", 1.5),
         ("emulation", "always", "always"),
+        ("container_log_max_size", "2Gi", 2 << 30),
+        ("container_log_max_size", "20000", 20000),
+        ("container_log_max_files", "2", 2),
         ("sandbox_image", "", ""),
     ],
 )  # fmt: skip
@@ -65,6 +68,8 @@ def test_a_flag_is_text_and_becomes_the_settings_type(name: str, given: str, val
         ("server_names: [a, b]", ("a", "b")),
         ("registry_mirrors: {docker.io: 'http://m'}", {"docker.io": "http://m"}),
         ("runtime_timeout: 3", 3.0),
+        ("container_log_max_size: 1Mi", 1 << 20),
+        ("container_log_max_files: 7", 7),
     ],
 )
 def test_the_file_may_use_yamls_own_types(tmp_path: Path, written: str, value: object) -> None:
@@ -85,6 +90,11 @@ def test_the_file_may_use_yamls_own_types(tmp_path: Path, written: str, value: o
         ("owner", 5, "must be a non-empty string"),
         ("runtime_timeout", "0", "must be a positive number of seconds"),
         ("runtime_timeout", "nan", "must be a positive number of seconds"),
+        ("container_log_max_size", "1Ki", "must be a number of bytes of at least 16Ki"),
+        ("container_log_max_size", "10MB", "must be a number of bytes"),
+        ("container_log_max_size", "-5", "must be a number of bytes"),
+        ("container_log_max_files", "1", "must be a whole number of at least 2"),
+        ("container_log_max_files", True, "must be a whole number of at least 2"),
         ("server_names", "a,,b", "must be a list of non-empty strings"),
         ("registry_mirrors", "docker.io", "must map registry hosts"),
         ("registry_mirrors", ["docker.io"], "must map registry hosts"),
