@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import signal
 from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 from typing import Any
@@ -65,3 +67,31 @@ async def output(adapter: ContainerAdapter, id: str, container: str = "", **opti
     async with asyncio.timeout(PATIENCE):
         log = adapter.logs(id, container=container, options=LogOptions(**options))
         return b"".join([chunk async for chunk in log])
+
+
+async def call(*command: str) -> str:
+    """What a program says; it must succeed."""
+    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+    said, _ = await process.communicate()
+    assert process.returncode == 0, command
+    return said.decode()
+
+
+def kill_containerd() -> None:
+    """Kill containerd, which its keeper starts again."""
+    (status,) = (item for item in world.services().status() if item.name == "containerd")
+    assert status.keeper_pid, "the keeper runs it, and starts it again"
+    for pid in processes("containerd"):
+        os.kill(pid, signal.SIGKILL)
+
+
+def processes(name: str, *words: str) -> list[int]:
+    """The processes of this name whose command line has all of ``words``."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                command = (entry / "cmdline").read_text(errors="replace").split("\0")
+                if (entry / "comm").read_text().strip() == name and {*words} <= {*command}:
+                    found.append(int(entry.name))
+    return found

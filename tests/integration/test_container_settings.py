@@ -20,6 +20,7 @@ from tests import world
 from tests.integration.containers import (
     FOREVER,
     PATIENCE,
+    call,
     container,
     ended,
     opened,
@@ -123,7 +124,7 @@ async def test_an_image_is_a_directory_that_outlives_us(
     said = await output(adapter, "p")
     assert b"/image/bin/sh\n" in said
     assert b"Read-only file system" in said
-    await _call("umount", str(path))  # as a reboot does
+    await call("umount", str(path))  # as a reboot does
     assert await second.image_directory(image, holder="a") == path
     assert (path / "bin" / "sh").exists()
     assert set(await second.image_directory_holders()) == {"a", "b"}
@@ -265,21 +266,14 @@ async def _fetch(url: str) -> bytes:
                 await asyncio.sleep(0.05)
 
 
-async def _call(*command: str) -> str:
-    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
-    said, _ = await process.communicate()
-    assert process.returncode == 0, command
-    return said.decode()
-
-
 async def _snapshots() -> set[str]:
     """The views that are ours."""
-    listed = await _call("ctr", "--namespace", "k8s.io", "snapshots", "list")
+    listed = await call("ctr", "--namespace", "k8s.io", "snapshots", "list")
     return {line.split()[0] for line in listed.splitlines() if line.startswith("tandem-")}
 
 
 async def _pid(container: str) -> str:
-    said = await _call("ctr", "--namespace", "k8s.io", "tasks", "list")
+    said = await call("ctr", "--namespace", "k8s.io", "tasks", "list")
     return next(line.split()[1] for line in said.splitlines() if line.startswith(container))
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing
@@ -28,6 +26,7 @@ from tests.integration.containers import (
     PATIENCE,
     container,
     ended,
+    kill_containerd,
     opened,
     output,
     pod,
@@ -356,7 +355,7 @@ async def test_a_restart_of_containerd_changes_nothing_for_a_pod(
     await adapter.create(ending)
     async with aclosing(adapter.events()) as events:
         assert (await anext(events)).kind is EventKind.RESYNC
-        _kill_containerd()
+        kill_containerd()
         assert not (await adapter.fingerprint()).healthy
         with pytest.raises(Unavailable):
             await adapter.get_status("steady")
@@ -380,9 +379,3 @@ async def _kill_task(id: str) -> None:
         "ctr", "--namespace", "k8s.io", "tasks", "kill", "--signal", "SIGKILL", id
     )
     assert await process.wait() == 0
-
-
-def _kill_containerd() -> None:
-    (status,) = (item for item in world.services().status() if item.name == "containerd")
-    assert status.keeper_pid, "the keeper runs it, and starts it again"
-    os.kill(status.keeper_pid, signal.SIGKILL)

@@ -43,6 +43,7 @@ from tandem.runtimes.cri.images import Images
 from tandem.runtimes.cri.lifecycle import Lifecycle
 from tandem.runtimes.cri.logrotation import LogLimits, LogRotation, reopen_log
 from tandem.runtimes.cri.logs import LogReader
+from tandem.runtimes.cri.orphans import Sweeper
 from tandem.runtimes.cri.pods import Pods
 from tandem.runtimes.cri.snapshots import Snapshots
 from tandem.runtimes.cri.stats import read_usage
@@ -85,7 +86,8 @@ class ContainerAdapter(RuntimeAdapter):
         self._log_dir = Path(log_dir)
         self._seccomp_dir = Path(seccomp_dir)
         self._client = CriClient(self.endpoint, timeout=timeout)
-        self._hub = EventHub(self._client, owner)
+        self._sweeper = Sweeper(self._client)
+        self._hub = EventHub(self._client, owner, connected=self._sweeper.connected)
         self._pods = Pods(self._client, owner, self._hub.sightings)
         self._logs = LogReader(self._pods, self._hub)
         reopen = partial(reopen_log, self._client, owner)
@@ -102,7 +104,9 @@ class ContainerAdapter(RuntimeAdapter):
             "slots": slots,
         }
         self._containers = Containers(*shared, **parts)
-        self._lifecycle = Lifecycle(*shared, self._containers, **parts)
+        self._lifecycle = Lifecycle(
+            *shared, self._containers, **parts, removed=self._sweeper.removed
+        )
 
     async def fingerprint(self) -> Fingerprint:
         try:
@@ -150,6 +154,7 @@ class ContainerAdapter(RuntimeAdapter):
         if self._rotation is not None:
             await self._rotation.close()
         await self._hub.close()
+        await self._sweeper.close()
         await self._client.close()
 
     async def start_container(

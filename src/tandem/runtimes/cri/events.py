@@ -10,7 +10,7 @@ import asyncio
 import logging
 import random
 from collections import deque
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 
 from tandem.errors import TandemError, Unsupported
 from tandem.runtimes.adapter import EventKind, RuntimeEvent
@@ -61,13 +61,16 @@ class EventHub:
     """Events of one owner's workloads, for any number of listeners.
 
     ``sightings``, by container id, are what events said and CRI's status may not say yet; they are
-    kept only while somebody listens.
+    kept only while somebody listens. ``connected`` is called whenever the stream begins.
     """
 
-    def __init__(self, client: CriClient, owner: str) -> None:
+    def __init__(
+        self, client: CriClient, owner: str, *, connected: Callable[[], None] = lambda: None
+    ) -> None:
         self.sightings: dict[str, Sighting] = {}
         self._client = client
         self._owner = owner
+        self._connected = connected
         self._listeners: set[_Listener] = set()
         self._live = False
         self._task: asyncio.Task[None] | None = None
@@ -128,6 +131,7 @@ class EventHub:
     def _emit(self, event: RuntimeEvent) -> None:
         if event.kind is EventKind.RESYNC:
             self._live = True
+            self._connected()
         for listener in self._listeners:
             listener.put(event)
 

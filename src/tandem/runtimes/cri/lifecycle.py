@@ -15,7 +15,7 @@ import functools
 import logging
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from weakref import WeakValueDictionary
 
@@ -58,7 +58,8 @@ _NOT_STARTABLE = re.compile(
 
 class Lifecycle:
     """Makes and removes the Pods of one owner. ``slots`` bounds how many are made or removed at a
-    time: it is work for the host's processors, and more at once only makes each slower."""
+    time: it is work for the host's processors, and more at once only makes each slower. ``removed``
+    is called after each removal."""
 
     def __init__(
         self,
@@ -70,6 +71,7 @@ class Lifecycle:
         stopper: Stopper,
         log_dir: Path,
         slots: asyncio.Semaphore,
+        removed: Callable[[], None],
     ) -> None:
         self._client = client
         self._pods = pods
@@ -78,6 +80,7 @@ class Lifecycle:
         self._stopper = stopper
         self._log_dir = log_dir
         self._slots = slots
+        self._removed = removed
         # One change at a time to what a Pod is made of; a lock goes when nobody needs it any more.
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
@@ -224,5 +227,6 @@ class Lifecycle:
             await insist(lambda: self._client.call(STOP_SANDBOX, stop))
             remove = cri.RemovePodSandboxRequest(pod_sandbox_id=sandbox)
             await insist(lambda: self._client.call(REMOVE_SANDBOX, remove))
+        self._removed()
         directory = log_directory(self._log_dir, status.metadata)
         await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
