@@ -187,8 +187,20 @@ class _Session:
         await self._streaming.close()
 
     async def _send(self, name: str, data: bytes) -> None:
-        if stream := self._streaming.streams.get(name):
-            await _sent(stream.write(data))
+        if (stream := self._streaming.streams.get(name)) is None:
+            return
+        # containerd stops reading the connection when a process ends before its input does, so the
+        # writer would wait for ever: the end of the stream is what frees him.
+        writing = asyncio.create_task(stream.write(data))
+        dropped = asyncio.create_task(stream.dropped.wait())
+        try:
+            await asyncio.wait([writing, dropped], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            dropped.cancel()
+            writing.cancel()
+            await asyncio.wait([writing])
+        if not writing.cancelled():
+            await _sent(writing)
 
 
 async def _received(reading: Any) -> bytes:
