@@ -38,14 +38,12 @@ from tandem.runtimes.adapter import (
     RuntimeStatus,
 )
 from tandem.runtimes.capabilities import (
-    ExecResult,
     ImageFile,
     LogOptions,
     PulledImage,
     RegistryCredentials,
     WorkloadUsage,
 )
-from tandem.runtimes.memory import processes
 from tandem.runtimes.memory.console import EchoConsole
 from tandem.runtimes.memory.faults import Faults
 from tandem.runtimes.memory.images import pull, unpullable
@@ -53,6 +51,7 @@ from tandem.runtimes.memory.logs import select, stamped
 from tandem.runtimes.memory.script import plan
 from tandem.runtimes.memory.spec import check, container_of, pod_spec, spec_hash
 from tandem.runtimes.memory.stats import used
+from tandem.runtimes.memory.streams import StreamVerbs
 from tandem.runtimes.memory.world import Container, MemoryRuntime, Workload
 
 HANDLE_VERSION = 1
@@ -76,7 +75,7 @@ _CAPABILITIES = frozenset(
 )
 
 
-class MemoryAdapter(RuntimeAdapter):
+class MemoryAdapter(StreamVerbs, RuntimeAdapter):
     """A :class:`RuntimeAdapter` on a :class:`MemoryRuntime`, one of its own by default."""
 
     name: ClassVar[str] = "memory"
@@ -283,72 +282,6 @@ class MemoryAdapter(RuntimeAdapter):
             if not fresh:
                 await changed.wait()
 
-    async def exec(
-        self,
-        id: str,
-        command: Sequence[str],
-        *,
-        container: str = "",
-        stdin: bool = False,
-        stdout: bool = True,
-        stderr: bool = True,
-        tty: bool = False,
-    ) -> processes.Session:
-        """See :class:`tandem.runtimes.capabilities.Exec`."""
-        await self._reach("exec")
-        self._running(id, container)
-        return processes.start(self.runtime.programs, command, tty=tty)
-
-    async def exec_sync(
-        self, id: str, command: Sequence[str], *, container: str = "", timeout: float
-    ) -> ExecResult:
-        """See :class:`tandem.runtimes.capabilities.Exec`."""
-        await self._reach("exec_sync")
-        self._running(id, container)
-        return await processes.run(self.runtime.programs, command, timeout=timeout)
-
-    async def attach(
-        self,
-        id: str,
-        *,
-        container: str = "",
-        stdin: bool = False,
-        stdout: bool = True,
-        stderr: bool = True,
-        tty: bool = False,
-    ) -> processes.Session:
-        """See :class:`tandem.runtimes.capabilities.Attach`. What is typed comes back as output."""
-        await self._reach("attach")
-        workload, found = self._running(id, container)
-        process = processes.Process(())
-
-        async def follow() -> int:
-            seen = len(found.log)
-            while True:
-                changed, ended = workload.changed, found.phase is not Phase.RUNNING
-                for _, line in found.log[seen:]:
-                    seen += 1
-                    await process.stdout.write(line)
-                if ended:
-                    return 0
-                if seen == len(found.log):
-                    await changed.wait()
-
-        async def typed() -> None:
-            while data := await process.stdin.read():
-                self.runtime.write_log(id, data.decode("utf-8", "replace"), found.name)
-
-        return processes.Session(process, processes.beside(typed(), follow()))
-
-    async def port_forward(self, id: str, port: int) -> processes.Connection:
-        """See :class:`tandem.runtimes.capabilities.PortForward`."""
-        await self._reach("port_forward")
-        if not self._find(id).reachable:
-            raise Conflict(f"{id!r} does not run")
-        if (listener := self.runtime.ports.get(port)) is None:
-            raise Unavailable(f'failed to connect to localhost:{port} inside namespace "{id}"')
-        return processes.connect(listener)
-
     async def usage(self) -> Sequence[WorkloadUsage]:
         """See :class:`tandem.runtimes.capabilities.Stats`."""
         await self._reach("usage")
@@ -406,13 +339,6 @@ class MemoryAdapter(RuntimeAdapter):
         if workload is None:
             raise NotFound(f"no workload {id!r}")
         return workload
-
-    def _running(self, id: str, name: str) -> tuple[Workload, Container]:
-        workload = self._find(id)
-        found = self._container_of(workload, name)
-        if found.phase is not Phase.RUNNING:
-            raise Conflict(f"container {found.name!r} of {id!r} does not run")
-        return workload, found
 
     @staticmethod
     def _container_of(workload: Workload, name: str) -> Container:
