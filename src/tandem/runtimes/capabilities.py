@@ -151,7 +151,8 @@ class ExecSession(Protocol):
         ...
 
     async def wait(self) -> int:
-        """The exit code, once the process has ended; 0 for an attachment that has."""
+        """The exit code, once the process has ended; 0 for an attachment that has. Raises
+        ``InvalidSpec`` (no such program) and ``Unavailable`` (the runtime has gone away)."""
         ...
 
     async def close(self) -> None:
@@ -183,8 +184,8 @@ class Exec(Protocol):
         stderr: bool = True,
         tty: bool = False,
     ) -> ExecSession:
-        """Run ``command`` with streams. Raises ``NotFound``, ``Conflict`` (it does not run) and
-        ``InvalidSpec`` (no such program)."""
+        """Run ``command`` with streams. Raises ``NotFound`` and ``Conflict`` (it does not run); a
+        program that there is not is told by the session's ``wait``."""
         ...
 
     async def exec_sync(
@@ -218,7 +219,8 @@ class PortForward(Protocol):
     """Connections to a port inside a workload's own network, loopback included."""
 
     async def port_forward(self, id: str, port: int) -> HalfCloseStream:
-        """Connect to TCP ``port``. Raises ``NotFound``, ``Conflict`` (it does not run)."""
+        """Connect to TCP ``port``. Raises ``NotFound``, ``Conflict`` (it does not run) and
+        ``Unavailable`` (nobody takes the connection)."""
         ...
 
 
