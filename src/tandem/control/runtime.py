@@ -55,6 +55,9 @@ class Runtime:
         self.name = adapter.name
         self.fingerprint: Fingerprint | None = None
         self._echoes = frozenset(echoes)
+        # Asked once: a protocol looks at each of its methods every time.
+        self._containers = adapter if isinstance(adapter, Containers) else None
+        self._images = adapter if isinstance(adapter, Images) else None
         self._creates = asyncio.Semaphore(CREATES_AT_ONCE)
         self._deletes = asyncio.Semaphore(DELETES_AT_ONCE)
         self._pulls = asyncio.Semaphore(PULLS_AT_ONCE)
@@ -97,14 +100,16 @@ class Runtime:
         self, id: str, container: Mapping[str, Any], *, attempt: int
     ) -> RuntimeStatus:
         """As the ``Containers`` capability's, which every runtime of Pods has."""
-        adapter = self._containers()
+        if (adapter := self._containers) is None:
+            raise self._lacks("start and stop single containers")
         async with self._creates, _limit(CREATE_SECONDS, f"starting a container of {id}"):
             call = adapter.start_container(id, container, attempt=attempt)
             return await self._status_of(id, call)
 
     async def stop_container(self, id: str, container: str, *, grace_seconds: float) -> None:
         """As the ``Containers`` capability's."""
-        adapter = self._containers()
+        if (adapter := self._containers) is None:
+            raise self._lacks("start and stop single containers")
         what = f"stopping container {container} of {id}"
         async with self._deletes, _limit(grace_seconds + CREATE_SECONDS, what):
             await adapter.stop_container(id, container, grace_seconds=grace_seconds)
@@ -112,7 +117,8 @@ class Runtime:
 
     async def release(self, id: str) -> None:
         """As the ``Containers`` capability's."""
-        adapter = self._containers()
+        if (adapter := self._containers) is None:
+            raise self._lacks("start and stop single containers")
         async with self._deletes, _limit(CREATE_SECONDS, f"releasing {id}"):
             await adapter.release(id)
         self._forget(id)
@@ -121,19 +127,13 @@ class Runtime:
         self, image: str, *, pull_policy: str, credentials: Sequence[RegistryCredentials] = ()
     ) -> PulledImage:
         """As the ``Images`` capability's."""
-        adapter = self._images()
+        if (adapter := self._images) is None:
+            raise self._lacks("pull images")
         async with self._pulls, _limit(CREATE_SECONDS, f"pulling {image}"):
             return await adapter.pull_image(image, pull_policy=pull_policy, credentials=credentials)
 
-    def _containers(self) -> Containers:
-        if isinstance(self.adapter, Containers):
-            return self.adapter
-        raise Unsupported(f"the runtime {self.name} does not start single containers")
-
-    def _images(self) -> Images:
-        if isinstance(self.adapter, Images):
-            return self.adapter
-        raise Unsupported(f"the runtime {self.name} does not pull images")
+    def _lacks(self, what: str) -> Unsupported:
+        return Unsupported(f"the runtime {self.name} does not {what}")
 
     async def _status_of(self, id: str, call: Awaitable[RuntimeStatus]) -> RuntimeStatus:
         """What ``call`` returns; kept for :meth:`observe` if nothing else happened meanwhile."""
