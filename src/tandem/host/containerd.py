@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 _CAP_SYS_RESOURCE = 24  # linux/capability.h
@@ -20,6 +20,7 @@ class ContainerdConfig:
     ``socket``, ``root``, ``state``: where it listens, keeps images and containers, keeps what a
     reboot may lose. ``snapshotter``: ``overlayfs``, or ``native`` where the root cannot take one.
     ``certs_dirs``: folders of ``HOST/hosts.toml``, searched in this order.
+    ``handlers``: further OCI runtimes by the handler that a RuntimeClass names, each a program.
     ``override``: pattern of files that the administrator may add, which win over ours.
     """
 
@@ -33,6 +34,7 @@ class ContainerdConfig:
     snapshotter: str
     restrict_oom_score_adj: bool
     override: Path
+    handlers: Mapping[str, str] = field(default_factory=dict)
 
     def render(self) -> str:
         """The file, in containerd's configuration version 2 (which 1.4 to 2.x read)."""
@@ -79,13 +81,25 @@ disabled_plugins = [
       [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
         # Nobody here could do what systemd does for a cgroup.
         SystemdCgroup = false
-
+{"".join(_handler(*item) for item in self.handlers.items())}
   [plugins."io.containerd.grpc.v1.cri".cni]
     bin_dir = {value(str(self.cni_bin_dir))}
     conf_dir = {value(str(self.cni_conf_dir))}
 
   [plugins."io.containerd.grpc.v1.cri".registry]
     config_path = {value(certs)}
+"""
+
+
+def _handler(name: str, program: str) -> str:
+    section = f'plugins."io.containerd.grpc.v1.cri".containerd.runtimes.{name}'
+    return f"""
+    [{section}]
+      runtime_type = "io.containerd.runc.v2"
+
+      [{section}.options]
+        BinaryName = {json.dumps(program)}
+        SystemdCgroup = false
 """
 
 

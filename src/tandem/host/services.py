@@ -43,6 +43,9 @@ CONTAINERD = "containerd"
 VIRTLOGD = "virtlogd"
 LIBVIRTD = "libvirtd"
 
+_HANDLERS = ("crun",)
+"""OCI runtimes that a RuntimeClass may name beside runc, where they are installed."""
+
 _START_SECONDS = 60.0  # libvirtd's first start probes every QEMU binary before it answers
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _PROXY_VARIABLES = (
@@ -234,6 +237,7 @@ class HostServices:
             ),
             restrict_oom_score_adj=not can_lower_oom_scores(),
             override=self.config_dir / "containerd.d" / "*.toml",
+            handlers={name: path for name in _HANDLERS if (path := shutil.which(name))},
         )
         file = self.run_dir / "containerd.toml"
         keeper.write_file(str(file), config.render())

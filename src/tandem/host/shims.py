@@ -16,10 +16,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from tandem.host import volumes
+from tandem.host import groups, volumes
 
 _PROC = Path("/proc")
-_GROUPS = Path("/sys/fs/cgroup")
 _END_SECONDS = 5.0  # for processes to be gone after SIGKILL
 
 
@@ -30,9 +29,9 @@ def remove_task(bundle: Path, socket: str) -> None:
     _end(_shims(id, socket))
     group = _group_of(bundle)
     if group:
-        for folder in _group_folders(group):
-            _end(_members(folder))
-        for folder in _group_folders(group):
+        for folder in groups.folders_of(group):
+            _end(groups.members(folder))
+        for folder in groups.folders_of(group):
             with contextlib.suppress(OSError):
                 folder.rmdir()
     if bundle.is_dir():
@@ -40,25 +39,6 @@ def remove_task(bundle: Path, socket: str) -> None:
         with contextlib.suppress(OSError):
             shutil.rmtree(os.readlink(bundle / "work"), ignore_errors=True)
         shutil.rmtree(bundle, ignore_errors=True)
-
-
-def groups_of(namespace: str) -> set[str]:
-    """The tasks of a containerd namespace that have control groups, whoever made them."""
-    found = set()
-    for folder in _group_folders(f"/{namespace}"):
-        found |= {path.name for path in folder.iterdir() if path.is_dir()}
-    return found
-
-
-def remove_empty_group(namespace: str, id: str) -> bool:
-    """Remove the control groups of a task that has no process any more; False when it has."""
-    folders = _group_folders(f"/{namespace}/{id}")
-    if any(_members(folder) for folder in folders):
-        return False
-    for folder in folders:
-        with contextlib.suppress(OSError):  # there is another group in it
-            folder.rmdir()
-    return True
 
 
 def _shims(id: str, socket: str) -> list[int]:
@@ -88,20 +68,6 @@ def _group_of(bundle: Path) -> str:
         return ""
     # Of nobody but this task, whatever the file says.
     return path if path.startswith("/") and path.endswith(f"/{bundle.name}") else ""
-
-
-def _group_folders(group: str) -> list[Path]:
-    """The group in every hierarchy that has it."""
-    roots = [_GROUPS, *(path for path in _GROUPS.iterdir() if path.is_dir())]
-    folders = [root / group.lstrip("/") for root in roots]
-    return [folder for folder in folders if (folder / "cgroup.procs").exists()]
-
-
-def _members(folder: Path) -> list[int]:
-    try:
-        return [int(line) for line in (folder / "cgroup.procs").read_text().split()]
-    except OSError:
-        return []
 
 
 def _end(pids: list[int]) -> None:

@@ -44,6 +44,15 @@ def test_byte_streams_are_served_on_loopback_only() -> None:
     assert render()["plugins"]["io.containerd.grpc.v1.cri"]["stream_server_address"] == "127.0.0.1"
 
 
+def test_further_handlers_are_programs_of_the_host() -> None:
+    runtimes = render(handlers={"crun": "/usr/bin/crun"})["plugins"]["io.containerd.grpc.v1.cri"][
+        "containerd"
+    ]["runtimes"]
+    assert set(runtimes) == {"runc", "crun"}
+    assert runtimes["crun"]["options"] == {"BinaryName": "/usr/bin/crun", "SystemdCgroup": False}
+    assert runtimes["crun"]["runtime_type"] == "io.containerd.runc.v2"
+
+
 def test_a_strange_path_stays_one_string() -> None:
     assert render(root=Path('/var/"lib"\n\\x'))["root"] == '/var/"lib"\n\\x'
 

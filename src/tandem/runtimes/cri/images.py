@@ -16,6 +16,7 @@ from tandem.errors import DeadlineExceeded, ImagePullError, TandemError, Unavail
 from tandem.runtimes.capabilities import PulledImage, RegistryCredentials
 from tandem.runtimes.cri._gen import cri_pb2 as cri
 from tandem.runtimes.cri.client import IMAGE_STATUS, PULL_IMAGE, CriClient
+from tandem.runtimes.cri.progress import until_stalled
 from tandem.runtimes.references import is_reference
 
 _CONCURRENT_PULLS = 4  # containerd fetches three layers of each at a time
@@ -41,11 +42,15 @@ class _Pull:
 
 
 class Images:
-    """The images of one runtime. ``pull_timeout`` (seconds) bounds each pull."""
+    """The images of one runtime. ``pull_timeout`` (seconds) bounds each pull; ``stall_timeout``, how
+    long its registry may send nothing."""
 
-    def __init__(self, client: CriClient, *, pull_timeout: float) -> None:
+    def __init__(
+        self, client: CriClient, *, pull_timeout: float, stall_timeout: float = 60.0
+    ) -> None:
         self._client = client
         self._pull_timeout = pull_timeout
+        self._stall_timeout = stall_timeout
         self._pulls: dict[_Key, _Pull] = {}
         self._slots = asyncio.Semaphore(_CONCURRENT_PULLS)
         self._seen: dict[str, tuple[float, cri.Image]] = {}
@@ -146,9 +151,8 @@ class Images:
                     )
                 )
             try:
-                await self._client.call(PULL_IMAGE, request, timeout=self._pull_timeout)
-                return
-            except Unavailable:
+                return await self._call(request)
+            except (Unavailable, ImagePullError):
                 raise
             except DeadlineExceeded as error:
                 why = f"the registry did not deliver it within {self._pull_timeout:g} s"
@@ -164,12 +168,29 @@ class Images:
         assert first is not None, "every way out of the loop but success has failed"
         raise first
 
+    async def _call(self, request: cri.PullImageRequest) -> None:
+        call = asyncio.ensure_future(
+            self._client.call(PULL_IMAGE, request, timeout=self._pull_timeout)
+        )
+        stalled = asyncio.ensure_future(until_stalled(self._client, self._stall_timeout))
+        try:
+            await asyncio.wait([call, stalled], return_when=asyncio.FIRST_COMPLETED)
+            if not call.done():
+                why = f"the registry has sent nothing for {self._stall_timeout:g} s"
+                raise _failure(request.image.image, why)
+            call.result()
+        finally:
+            call.cancel()
+            stalled.cancel()
+            await asyncio.gather(call, stalled, return_exceptions=True)
+
 
 def _failure(reference: str, why: str, *, reason: str = "ErrImagePull") -> ImagePullError:
     return ImagePullError(
         f"cannot pull image {reference!r}: {why}",
         details={"image": reference, "reason": reason},
-        hint="check the image's name and tag, and that its registry can be reached",
+        hint="check the image's name and tag, that its registry can be reached, and, where a mirror "
+        "is asked first, whether the mirror has it",
     )
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from tandem.errors import NotFound, TandemError
-from tandem.host import netns, shims
+from tandem.host import groups, netns, shims
 from tandem.runtimes.cri._gen import containerd_containers_pb2 as containers
 from tandem.runtimes.cri._gen import cri_pb2 as cri
 from tandem.runtimes.cri.client import (
@@ -107,8 +107,8 @@ class Sweeper:
         state = Path(str(config.get("stateDir", ""))).parent
         bundles = state / "io.containerd.runtime.v2.task" / CONTAINERD_NAMESPACE
         there = await asyncio.to_thread(_names, bundles)
-        groups = await asyncio.to_thread(shims.groups_of, CONTAINERD_NAMESPACE)
-        there |= {name for name in groups if _ID.fullmatch(name)}
+        named = await asyncio.to_thread(groups.names_in, CONTAINERD_NAMESPACE)
+        there |= {name for name in named if _ID.fullmatch(name)}
         if not there or not (orphans := await self._unrecorded(there - await self._listed())):
             return
         await asyncio.sleep(_PAUSE)  # a record goes last; but who is sure may remove
@@ -119,7 +119,7 @@ class Sweeper:
             else:
                 # It may be another containerd's, which has the same names for its groups; but one
                 # in which nothing runs is not missed.
-                await asyncio.to_thread(shims.remove_empty_group, CONTAINERD_NAMESPACE, id)
+                await asyncio.to_thread(groups.remove_empty, CONTAINERD_NAMESPACE, id)
 
     async def _listed(self) -> set[str]:
         """What has a record for sure."""

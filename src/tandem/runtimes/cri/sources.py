@@ -12,11 +12,13 @@ import contextlib
 import random
 import secrets
 from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple, Protocol
 
 from google.protobuf import any_pb2
 
 from tandem.errors import NotFound, TandemError, Unavailable
+from tandem.host import groups
 from tandem.runtimes.adapter import LABEL_ID, LABEL_OWNER, EventKind, RuntimeEvent
 from tandem.runtimes.cri._gen import containerd_containers_pb2 as containers
 from tandem.runtimes.cri._gen import containerd_event_types_pb2 as types
@@ -24,6 +26,7 @@ from tandem.runtimes.cri._gen import containerd_events_pb2 as events
 from tandem.runtimes.cri._gen import cri_pb2 as cri
 from tandem.runtimes.cri.client import (
     CONTAINER_EVENTS,
+    CONTAINERD_NAMESPACE,
     GET_CONTAINER,
     LIST_CONTAINERS,
     LIST_SANDBOXES,
@@ -48,6 +51,7 @@ _HELLO_TIMEOUT = 5.0
 _GONE_TIMEOUT = 1.0  # a sandbox leaves CRI's list a millisecond after containerd's record of it
 _CATCH_UP_PAUSES = (0.1, 0.4, 1.5)  # CRI is some 40 ms behind containerd, more on a busy host
 _POLL_INTERVAL = 2.0
+_KILLED = 137  # the exit code of what was ended by SIGKILL
 
 
 class Member(NamedTuple):
@@ -187,6 +191,9 @@ class ContainerdEvents:
             id = types.TaskOOM.FromString(payload).container_id
             if member := self._members.get(id):
                 self._oom.add(id)
+                if (sighting := self._sightings.get(id)) and sighting.exit_code:
+                    # It was killed for it, and this is told late.
+                    self._sightings[id] = replace(sighting, oom=True)
                 emit(RuntimeEvent(EventKind.OOM, *member))
         elif topic == "/tasks/paused":
             self._told(EventKind.PAUSED, types.TaskPaused.FromString(payload).container_id, emit)
@@ -233,9 +240,10 @@ class ContainerdEvents:
         if member is None or event.id not in ("", id):
             return
         if member.name:
-            self._sightings[id] = Sighting(
-                event.exited_at.ToNanoseconds(), event.exit_status, id in self._oom
+            oom = id in self._oom or (
+                event.exit_status == _KILLED and groups.killed_for_memory(CONTAINERD_NAMESPACE, id)
             )
+            self._sightings[id] = Sighting(event.exited_at.ToNanoseconds(), event.exit_status, oom)
         emit(RuntimeEvent(EventKind.STOPPED, *member))
 
     def _told(self, kind: EventKind, id: str, emit: Emit) -> None:

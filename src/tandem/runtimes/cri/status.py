@@ -161,6 +161,8 @@ def _caught_up(status: cri.ContainerStatus, sighting: Sighting) -> cri.Container
         result.finished_at = sighting.at
         result.exit_code = sighting.exit_code
         result.reason = "OOMKilled" if sighting.oom else ""
+    elif sighting.oom and status.exit_code and status.reason in ("", "Error"):
+        result.reason = "OOMKilled"  # the runtime heard of it too late
     return result
 
 

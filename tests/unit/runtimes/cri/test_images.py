@@ -11,8 +11,9 @@ import pytest
 
 from tandem.errors import ImagePullError, Unavailable
 from tandem.runtimes.capabilities import RegistryCredentials
+from tandem.runtimes.cri._gen import containerd_content_pb2 as content
 from tandem.runtimes.cri._gen import cri_pb2 as cri
-from tandem.runtimes.cri.client import IMAGE_STATUS, PULL_IMAGE
+from tandem.runtimes.cri.client import IMAGE_STATUS, LIST_INGESTS, PULL_IMAGE
 from tandem.runtimes.cri.images import Images
 from tandem.runtimes.references import is_reference
 from tests.unit.runtimes.cri.fake import FakeRuntime, Refusal, serving
@@ -142,6 +143,45 @@ async def test_a_registry_that_stalls_is_named_as_the_one_at_fault(tmp_path: Pat
     async with serving(registry, tmp_path / "s") as client:
         with pytest.raises(ImagePullError, match="the registry did not deliver"):
             await Images(client, pull_timeout=0.05).ensure(REFERENCE, "Always")
+
+
+@pytest.mark.parametrize("fetched", [None, 10], ids=["nothing begun", "begun and stopped"])
+async def test_a_registry_that_sends_nothing_is_given_up(
+    tmp_path: Path, fetched: int | None
+) -> None:
+    registry = Registry()
+    registry.release.clear()
+
+    async def ingests(_: Any) -> content.ListStatusesResponse:
+        if fetched is None:
+            return content.ListStatusesResponse()
+        return content.ListStatusesResponse(statuses=[content.Status(ref="a", offset=fetched)])
+
+    registry.answer(LIST_INGESTS, ingests)
+    async with serving(registry, tmp_path / "s") as client:
+        with pytest.raises(ImagePullError, match=r"has sent nothing for 0\.1 s"):
+            await Images(client, pull_timeout=60, stall_timeout=0.1).ensure(REFERENCE, "Always")
+        async with asyncio.timeout(5):
+            await registry.cancelled.wait()
+
+
+async def test_a_slow_registry_and_a_slow_disk_are_waited_for(tmp_path: Path) -> None:
+    registry = Registry()
+    registry.release.clear()
+    looks = 0
+
+    async def ingests(_: Any) -> content.ListStatusesResponse:
+        nonlocal looks
+        looks += 1
+        if looks > 60:
+            registry.release.set()
+        if looks > 30:  # all is fetched, and is being unpacked
+            return content.ListStatusesResponse()
+        return content.ListStatusesResponse(statuses=[content.Status(ref="a", offset=looks)])
+
+    registry.answer(LIST_INGESTS, ingests)
+    async with serving(registry, tmp_path / "s") as client:
+        await Images(client, pull_timeout=60, stall_timeout=0.24).ensure(REFERENCE, "Always")
 
 
 async def test_a_name_that_cannot_be_one_is_not_asked_for(tmp_path: Path) -> None:
