@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tandem.api.meta import get
+from tandem.errors import TandemError
 from tandem.runtimes.capabilities import RegistryCredentials
 from tests.unit.control.plant import FAKE_TIME, Plant
 
@@ -503,3 +504,46 @@ async def test_a_node_that_changes_takes_pods_that_it_did_not(plant: Plant) -> N
     await plant.update("nodes", "node-1", label)
     await plant.settle()
     assert plant.phase("pods", "web") == "Running"
+
+
+# What comes before the first container ----------------------------------------------------------
+
+
+async def test_a_sandbox_that_cannot_be_made_is_told_and_tried_again(plant: Plant) -> None:
+    plant.containers.faults.fail("create.define", TandemError("no network"), times=3)
+    await plant.pod("web")
+    await asyncio.sleep(5)
+    await plant.settle()
+    message = "Failed to create pod sandbox: no network"
+    assert ("Warning", "FailedCreatePodSandBox", message) in plant.events("web")
+    assert plant.phase("pods", "web") == "Running"
+
+
+async def test_a_volume_that_is_not_there_is_waited_for(plant: Plant) -> None:
+    volume = {"name": "settings", "configMap": {"name": "late"}}
+    await plant.pod("web", volumes=[volume])
+    await plant.settle()
+    message = 'MountVolume.SetUp failed for volume "settings" : configmap "late" not found'
+    assert ("Warning", "FailedMount", message) in plant.events("web")
+    assert plant.container("web")["state"] == {"waiting": {"reason": "ContainerCreating"}}
+    await plant.create("configmaps", {"metadata": {"name": "late"}, "data": {"a": "b"}})
+    await plant.settle()
+    assert plant.phase("pods", "web") == "Running"
+
+
+async def test_the_handler_of_a_runtime_class_reaches_the_runtime(plant: Plant) -> None:
+    await plant.create(
+        "runtimeclasses", {"metadata": {"name": "boxed"}, "handler": "gvisor"}, namespace=""
+    )
+    await plant.pod("web", runtimeClassName="boxed")
+    await plant.settle()
+    assert plant.phase("pods", "web") == "Running"
+    spec = plant.workload("web").spec.container_spec
+    assert spec is not None
+    assert spec["runtimeHandler"] == "gvisor"
+
+
+async def test_a_pod_of_the_hosts_network_has_the_hosts_address(plant: Plant) -> None:
+    await plant.pod("web", hostNetwork=True)
+    await plant.settle()
+    assert plant.get("pods", "web")["status"]["podIP"] == "192.0.2.10"
