@@ -131,7 +131,7 @@ class Placement:
         if refusal is None:
             return None
         reason, message = refusal
-        return Outcome("Failed", reason, f"Pod was rejected: {message}")
+        return Outcome("Failed", reason, f"Pod was rejected: {message}", rejected=True)
 
     async def _hold(self, item: Item, reason: str, message: str) -> None:
         def hold(doc: Doc) -> None:

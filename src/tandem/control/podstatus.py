@@ -34,12 +34,14 @@ STATUS_FIELDS = {
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a Pod has ended as a whole. ``phase``: empty where its containers tell."""
+    """How a Pod has ended as a whole. ``phase``: empty where its containers tell. ``rejected``: before
+    any of them came to be."""
 
     phase: str = ""
     reason: str = ""
     message: str = ""
     disrupted: bool = False
+    rejected: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,9 @@ def pod_status(pod: Doc, facts: Facts) -> Doc:
     _settle_containers(pod, old, status, facts)
     _settle_phase(pod, status, facts)
     _settle_conditions(pod, status, facts)
+    if facts.outcome is not None and facts.outcome.rejected:
+        for name in STATUS_FIELDS.values():
+            status.pop(name, None)
     return status
 
 

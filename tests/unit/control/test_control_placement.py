@@ -21,6 +21,7 @@ async def failed(plant: Plant, name: str, **spec: Any) -> Doc:
     await plant.settle()
     status: Doc = plant.get("pods", name)["status"]
     assert status["phase"] == "Failed"
+    assert "containerStatuses" not in status
     assert plant.uid("pods", name) not in {id for _, id in plant.containers.workloads}
     return status
 

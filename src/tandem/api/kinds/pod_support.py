@@ -163,7 +163,9 @@ POD_SPEC: Tree = {
     "preemptionPolicy": YES,
     "serviceAccountName": YES,
     "serviceAccount": YES,
-    "automountServiceAccountToken": YES,
+    "automountServiceAccountToken": ignored(
+        "a token is mounted where a projected volume asks for it"
+    ),
     # Without Services there is nothing that it would add to the environment.
     "enableServiceLinks": YES,
 }
