@@ -216,7 +216,9 @@ async def test_limits_reach_the_kernel(adapter: ContainerAdapter) -> None:
         "limits": {"cpu": "500m", "memory": "32Mi", "ephemeral-storage": "1Gi"},
     }
     planned = [{"name": "main", "resources": resources}]
-    await adapter.create(pod("p", plannedContainers=planned))
+    with pytest.raises(TandemError, match='no runtime for "absent" is configured'):
+        await adapter.create(pod("p", runtimeHandler="absent"))
+    await adapter.create(pod("p", plannedContainers=planned, runtimeHandler="runc"))
     status = await start(adapter, FOREVER, resources=resources)
     groups = _groups(await _pid(status.containers[0].container_id))
     if "memory" in groups:  # version 1

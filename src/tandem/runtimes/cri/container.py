@@ -125,7 +125,7 @@ def plan_container(
         "imagePullPolicy", ("Always", "IfNotPresent", "Never"), _pull_policy(image)
     )
     container.refuse("envFrom", why="its variables must be given as env")
-    container.refuse("volumeDevices", "resizePolicy", why="this runtime does not have it")
+    container.refuse("volumeDevices", why="this runtime does not have it")
     variables = _variables(container)
     tty = bool(container.flag("tty"))
     config = cri.ContainerConfig(
