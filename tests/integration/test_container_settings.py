@@ -49,6 +49,23 @@ async def message(adapter: ContainerAdapter, name: str) -> str:
     return next(item.message for item in status.containers if item.name == name)
 
 
+async def test_a_start_asks_the_runtime_for_nothing_beside_it(
+    adapter: ContainerAdapter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await adapter.create(pod("p"))
+    await adapter.pull_image(world.BUSYBOX)
+    asked: list[str] = []
+    original = adapter._client.call
+
+    async def call(rpc: Any, *args: Any, **options: Any) -> Any:
+        asked.append(rpc.path.rpartition("/")[2])
+        return await original(rpc, *args, **options)
+
+    monkeypatch.setattr(adapter._client, "call", call)
+    await start(adapter, FOREVER)
+    assert asked == ["CreateContainer", "StartContainer", "ContainerStatus"]
+
+
 async def test_last_words(adapter: ContainerAdapter) -> None:
     await adapter.create(pod("p"))
     path: Any = {"terminationMessagePath": "/dev/termination-log"}
