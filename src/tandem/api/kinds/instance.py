@@ -12,7 +12,12 @@ from tandem.api.kinds.machine_defaults import (
     default_identity,
     default_instance,
 )
-from tandem.api.kinds.machine_rules import instance_causes
+from tandem.api.kinds.machine_portability import portability_warnings
+from tandem.api.kinds.machine_rules import (
+    changed_metadata_causes,
+    instance_causes,
+    metadata_causes,
+)
 from tandem.api.kinds.machine_support import VMI_SPEC
 from tandem.api.kinds.support import walk
 from tandem.api.meta import condition, get, name_causes
@@ -35,8 +40,8 @@ def _validate(new: Doc, old: Doc | None) -> list[Cause]:
     if old is not None:
         if spec != old.get("spec"):
             return [causes.forbidden("spec", "update of VMI object is restricted")]
-        return []
-    found: list[Cause] = []
+        return changed_metadata_causes(new["metadata"], old["metadata"])
+    found: list[Cause] = metadata_causes(new["metadata"], "metadata")
     if new["metadata"].get("name"):
         found += name_causes(new["metadata"]["name"], "metadata.name")
     found += instance_causes(spec, "spec", complete=True)
@@ -47,7 +52,11 @@ def _warn(new: Doc, old: Doc | None) -> list[str]:
     if old is not None:
         return []
     spec = new.get("spec") or {}
-    return walk(spec, VMI_SPEC, "spec").warnings + network_warnings(spec, "spec", implicit=True)
+    return [
+        *walk(spec, VMI_SPEC, "spec").warnings,
+        *portability_warnings(spec, "spec"),
+        *network_warnings(spec, "spec", implicit=True),
+    ]
 
 
 def grace(doc: Doc) -> int:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from tandem.api import causes
 from tandem.api.kind import Column, Doc, Kind
+from tandem.api.kinds.machine_causes import invalid, required
 from tandem.api.kinds.machine_defaults import default_identity
-from tandem.api.kinds.machine_rules import instance_causes
+from tandem.api.kinds.machine_portability import portability_warnings
+from tandem.api.kinds.machine_rules import instance_causes, metadata_causes
 from tandem.api.kinds.machine_support import VM_SPEC
 from tandem.api.kinds.support import walk
 from tandem.api.meta import condition, get, name_causes
@@ -52,15 +54,15 @@ def _validate(new: Doc, old: Doc | None) -> list[Cause]:
             "Running and RunStrategy are mutually exclusive. Note that Running is deprecated, please "
             "use RunStrategy instead"
         )
-        found.append(causes.forbidden("spec.running", message))
+        found.append(invalid("spec.running", message))
     elif running is None and not strategy:
-        found.append(causes.required("spec.runStrategy", "RunStrategy must be specified"))
+        found.append(required("spec.runStrategy", "RunStrategy must be specified"))
     elif strategy and strategy not in RUN_STRATEGIES:
-        found.append(causes.not_supported("spec.runStrategy", strategy, RUN_STRATEGIES))
+        found.append(invalid("spec.runStrategy", f"Invalid RunStrategy ({strategy})"))
     if not spec.get("template"):
-        message = "missing virtual machine template."
-        found.append(causes.required("spec.template", message))
+        found.append(required("spec.template", "missing virtual machine template."))
     else:
+        found += metadata_causes(spec["template"].get("metadata") or {}, "spec.template.metadata")
         template = spec["template"].get("spec") or {}
         found += instance_causes(template, "spec.template.spec", complete=False)
     return found + walk(spec, VM_SPEC, "spec").causes
@@ -72,9 +74,12 @@ def _warn(new: Doc, old: Doc | None) -> list[str]:
         return []
     warnings = [RUNNING_IS_DEPRECATED] if spec.get("running") is not None else []
     warnings += walk(spec, VM_SPEC, "spec").warnings
-    return warnings + network_warnings(
-        get(spec, "template.spec", {}), "spec.template.spec", implicit=False
-    )
+    template, path = get(spec, "template.spec", {}), "spec.template.spec"
+    return [
+        *warnings,
+        *portability_warnings(template, path),
+        *network_warnings(template, path, implicit=False),
+    ]
 
 
 def network_warnings(spec: Doc, path: str, *, implicit: bool) -> list[str]:

@@ -10,6 +10,7 @@ import uuid
 
 from tandem.api.kind import Doc
 from tandem.api.kinds.images import pull_policy
+from tandem.api.kinds.machine_firmware import HYPERV_REQUIRES, is_enabled
 from tandem.api.quantity import to_millis
 
 DEFAULT_GRACE_SECONDS = 30
@@ -49,8 +50,14 @@ def default_instance(spec: Doc) -> None:
         container.setdefault("imagePullPolicy", pull_policy(str(container["image"])))
     _default_network(spec)
     _default_disks(spec)
+    _default_devices(domain["devices"])
     domain["cpu"].setdefault("model", "host-model")
-    domain.setdefault("features", {}).setdefault("acpi", {}).setdefault("enabled", True)
+    features = domain.setdefault("features", {})
+    features.setdefault("acpi", {}).setdefault("enabled", True)
+    if hyperv := features.get("hyperv"):
+        for name, needed in HYPERV_REQUIRES.items():
+            if is_enabled(hyperv.get(name)):
+                hyperv.setdefault(needed, {}).setdefault("enabled", True)
     spec.setdefault("terminationGracePeriodSeconds", DEFAULT_GRACE_SECONDS)
 
 
@@ -61,7 +68,8 @@ def _default_size(domain: Doc) -> None:
         requests = {**requests, "cpu": limits["cpu"]}
         resources["requests"] = requests
     memory = domain.setdefault("memory", {})
-    if asked := requests.get("memory") or limits.get("memory"):
+    page = (memory.get("hugepages") or {}).get("pageSize")
+    if asked := requests.get("memory") or limits.get("memory") or page:
         memory.setdefault("guest", asked)
     cpu = domain.setdefault("cpu", {})
     if not any(cpu.get(part) for part in ("sockets", "cores", "threads")):
@@ -84,7 +92,7 @@ def _default_network(spec: Doc) -> None:
 def _default_disks(spec: Doc) -> None:
     devices = spec["domain"]["devices"]
     disks = devices.get("disks") or []
-    named = {disk.get("name") for disk in disks}
+    named = {disk.get("name") for disk in (*disks, *(devices.get("filesystems") or ()))}
     disks += [
         {"name": volume["name"]}
         for volume in spec.get("volumes") or ()
@@ -101,6 +109,16 @@ def _default_disks(spec: Doc) -> None:
             cdrom.setdefault("tray", "closed")
     if disks:
         devices["disks"] = disks
+
+
+def _default_devices(devices: Doc) -> None:
+    if devices.get("autoattachInputDevice") and not devices.get("inputs"):
+        devices["inputs"] = [{"name": "default-0"}]
+    for device in devices.get("inputs") or ():
+        device.setdefault("bus", "usb")
+        device.setdefault("type", "tablet")
+    if (watchdog := (devices.get("watchdog") or {}).get("i6300esb")) is not None:
+        watchdog.setdefault("action", "reset")
 
 
 def _millis(quantity: object) -> int:

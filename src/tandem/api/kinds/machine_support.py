@@ -25,8 +25,12 @@ _DEVICES: Tree = {
         "model": YES,
         "macAddress": YES,
         "ports": YES,
+        "sriov": YES,  # refused by the rules, which name what is missing
     },
     "rng": YES,
+    # Refused by the rules, which name what is missing.
+    "gpus": YES,
+    "hostDevices": YES,
     "autoattachSerialConsole": YES,
     "autoattachGraphicsDevice": YES,
     "autoattachMemBalloon": YES,
@@ -51,7 +55,11 @@ VMI_SPEC: Tree = {
         "features": {"acpi": YES},
         "devices": _DEVICES,
     },
-    "networks": {"name": YES, "pod": YES},
+    "networks": {
+        "name": YES,
+        "pod": YES,
+        "multus": YES,  # refused by the rules, which name what is missing
+    },
     "volumes": {
         "name": YES,
         "containerDisk": {"image": YES, "imagePullPolicy": YES, "path": YES},
@@ -65,6 +73,8 @@ VMI_SPEC: Tree = {
         },
         "emptyDisk": {"capacity": YES},
     },
+    # Refused by the rules, which name what is missing.
+    "resourceClaims": YES,
     "terminationGracePeriodSeconds": YES,
     "hostname": YES,
     "subdomain": ignored("there is no cluster DNS"),
