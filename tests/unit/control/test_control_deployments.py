@@ -187,7 +187,7 @@ async def test_recreate_makes_the_new_when_nothing_of_the_old_runs(plant: Plant)
     async def follow() -> None:
         async with watch as events:
             async for _ in events:
-                most.append(set(images(plant)))
+                most.append(set(images(plant)))  # noqa: PERF401 (until it is cancelled)
 
     following = asyncio.create_task(follow())
     await change(plant, template=template("demo:2"))
