@@ -27,7 +27,7 @@ from tandem.control.instancestatus import (
     phase_of,
 )
 from tandem.control.machinefiles import MachineFiles
-from tandem.control.podspec import grace_left
+from tandem.control.pods.spec import grace_left
 from tandem.control.runtime import Operations, Runtime
 from tandem.control.workloads import PULL_SHOWN_SECONDS, Item, Workloads
 from tandem.errors import DeadlineExceeded, ImagePullError, NotFound, TandemError, Unavailable

@@ -15,19 +15,19 @@ from tandem.control import bootstrap
 from tandem.control.changes import Changes
 from tandem.control.context import Context, Node
 from tandem.control.garbage import Garbage
-from tandem.control.handlers import Handlers
 from tandem.control.instances import Instances
 from tandem.control.machinefiles import HostMachineFiles, MachineFiles
 from tandem.control.machines import Machines
 from tandem.control.namespaces import Namespaces
 from tandem.control.node import Nodes
-from tandem.control.owners import Owners
-from tandem.control.pods import Pods
+from tandem.control.owners.loops import Owners
+from tandem.control.pods.handlers import Handlers
+from tandem.control.pods.loop import Pods
+from tandem.control.pods.volumes import Volumes
 from tandem.control.recorder import Recorder
 from tandem.control.runtime import Runtime
 from tandem.control.serviceaccounts import ServiceAccounts
-from tandem.control.storage import Storage
-from tandem.control.volumes import Volumes
+from tandem.control.storage.loop import Storage
 from tandem.control.workloads import Workloads
 from tandem.errors import TandemError
 from tandem.runtimes.adapter import EventKind, Fingerprint, RuntimeAdapter

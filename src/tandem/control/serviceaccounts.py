@@ -11,8 +11,8 @@ from tandem.api.rest import prepare_create
 from tandem.control import objects
 from tandem.control.changes import Change
 from tandem.control.context import Context
+from tandem.control.pods.volumes.sources import ROOT_CERTIFICATE
 from tandem.control.queue import WorkQueue
-from tandem.control.volumes.sources import ROOT_CERTIFICATE
 from tandem.errors import AlreadyExists
 from tandem.host.run import blocking
 from tandem.store import Key

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from tandem.control.environment import MissingReference, references, resolve
-from tandem.control.podspec import sandbox_spec
+from tandem.control.pods.environment import MissingReference, references, resolve
+from tandem.control.pods.spec import sandbox_spec
 from tandem.store import Key
 from tests.unit.control.plant import NODE
 

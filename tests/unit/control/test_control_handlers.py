@@ -14,7 +14,7 @@ import grpc
 import pytest
 
 from tandem.api.kind import Doc
-from tandem.control.handlers import Handlers, Outcome
+from tandem.control.pods.handlers import Handlers, Outcome
 from tandem.errors import DeadlineExceeded, NotFound, Unavailable
 from tandem.runtimes.capabilities import ExecResult
 from tandem.server import pki

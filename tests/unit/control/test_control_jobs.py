@@ -9,8 +9,9 @@ import pytest
 
 from tandem.api.kind import Doc
 from tandem.api.meta import get
-from tandem.control import clock, jobindexes
-from tandem.control.jobcount import TRACKING
+from tandem.control import clock
+from tandem.control.owners import jobindexes
+from tandem.control.owners.jobcount import TRACKING
 from tests.unit.control.plant import FAKE_TIME, Plant
 
 pytestmark = FAKE_TIME

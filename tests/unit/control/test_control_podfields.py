@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tandem.control.podfields import field, resource
+from tandem.control.pods.podfields import field, resource
 from tandem.errors import InvalidSpec
 from tandem.store import Key
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tandem.control.podplan import Plan, Verdict, plan
+from tandem.control.pods.plan import Plan, Verdict, plan
 from tandem.runtimes.adapter import ContainerStatus, Phase, RuntimeStatus
 
 _PHASES = {"running": Phase.RUNNING, "made": Phase.PENDING, "unknown": Phase.UNKNOWN}

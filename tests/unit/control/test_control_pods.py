@@ -301,7 +301,7 @@ async def test_a_failed_call_is_tried_again(plant: Plant) -> None:
 
 async def test_a_pod_past_its_deadline_fails(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
     left = [30.0]
-    monkeypatch.setattr("tandem.control.pods.deadline_left", lambda _pod: left[0])
+    monkeypatch.setattr("tandem.control.pods.loop.deadline_left", lambda _pod: left[0])
     await plant.pod("late", activeDeadlineSeconds=30)
     await plant.settle()
     assert plant.phase("pods", "late") == "Running"

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from tandem.api.kind import Doc
-from tandem.control.handlers import Outcome
-from tandem.control.probes import COMMANDS_AT_ONCE, TRIES, Probes
-from tandem.control.probestate import Streak
+from tandem.control.pods.handlers import Outcome
+from tandem.control.pods.probes import COMMANDS_AT_ONCE, TRIES, Probes
+from tandem.control.pods.probestate import Streak
 from tandem.errors import Unavailable
 from tandem.runtimes.adapter import ContainerStatus, Phase, RuntimeStatus
 from tests.unit.control.plant import FAKE_TIME

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tandem.control.pullsecrets import pull_credentials
+from tandem.control.pods.pullsecrets import pull_credentials
 from tandem.runtimes.capabilities import RegistryCredentials
 from tandem.store import Key
 

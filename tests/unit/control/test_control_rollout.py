@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tandem.api.kind import Doc
-from tandem.control import rollout
+from tandem.control.owners import rollout
 
 
 def deployment(replicas: int, surge: Any = "25%", away: Any = "25%", **status: int) -> Doc:

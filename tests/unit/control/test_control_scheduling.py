@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tandem.api.kind import Doc
-from tandem.control.scheduling import Load, gated, rejection, unfit
+from tandem.control.pods.scheduling import Load, gated, rejection, unfit
 from tandem.store import Key
 
 REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"

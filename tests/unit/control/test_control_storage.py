@@ -9,7 +9,7 @@ import pytest
 
 from tandem.api.kind import Doc
 from tandem.api.meta import get
-from tandem.control.volumes import unbound
+from tandem.control.pods.volumes import unbound
 from tandem.errors import NotFound
 from tandem.store import Key
 from tests.unit.control.plant import Plant

@@ -16,9 +16,9 @@ from tandem.api.kind import Doc
 from tandem.api.kinds import REGISTRY
 from tandem.control.changes import Changes
 from tandem.control.context import Context
+from tandem.control.pods.volumes import MountFailed, VolumeNotReady, Volumes, limits
 from tandem.control.recorder import Recorder
 from tandem.control.runtime import Runtime
-from tandem.control.volumes import MountFailed, VolumeNotReady, Volumes, limits
 from tandem.host.volumes import mounts_below
 from tandem.runtimes.memory import MemoryAdapter, MemoryRuntime
 from tandem.store import Key, Store
@@ -264,7 +264,7 @@ async def test_an_update_that_fails_is_tried_again(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("tandem.control.volumes.work.write_files", full)
+        patch.setattr("tandem.control.pods.volumes.work.write_files", full)
         await world.change("configmaps", "settings", data={"a": "2"})
         await failed.wait()
     path = world.path("configmap", "config")

@@ -1,0 +1,1 @@
+"""What makes Pods for its own ends: ReplicaSets, ReplicationControllers, Deployments, Jobs."""
