@@ -1,6 +1,6 @@
 """The daemon's log: one line an event, for people and for machines.
 
-    2026-11-22T15:04:05.123Z info  tandem.control.pods  Pod started  pod=default/web ms=131
+    2026-11-22T15:04:05.123Z info  tandem.control.pods.loop  Pod started  pod=default/web ms=131
 
 Time, level, part, message, then the fields given as ``extra={"fields": {...}}``. Workload secrets and
 request bodies are never logged; callers pass names and numbers.

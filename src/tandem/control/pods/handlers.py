@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tandem.api.expand import expand
 from tandem.api.kind import Doc
 from tandem.api.meta import get
 from tandem.api.release import KUBERNETES
@@ -17,7 +18,6 @@ from tandem.control.runtime import Runtime
 from tandem.errors import DeadlineExceeded, TandemError, Unavailable
 from tandem.host import dial, grpchealth, httpget
 from tandem.runtimes.capabilities import Exec, ExecResult
-from tandem.runtimes.cri.expand import expand
 
 _VERSION = ".".join(KUBERNETES)
 

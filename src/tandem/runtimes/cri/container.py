@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tandem.api import causes
+from tandem.api.expand import expand
 from tandem.api.meta import name_causes
 from tandem.errors import Cause, InvalidSpec
 from tandem.runtimes.adapter import LABEL_ID, LABEL_OWNER
 from tandem.runtimes.cri._gen import cri_pb2 as cri
-from tandem.runtimes.cri.expand import expand
 from tandem.runtimes.cri.hostfacts import HostFacts
 from tandem.runtimes.cri.reader import Reader
 from tandem.runtimes.cri.resources import Resources

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
+from tandem.api.expand import expand
 from tandem.errors import InvalidSpec, Unsupported
 from tandem.runtimes.adapter import RuntimeSpec
 from tandem.runtimes.cri._gen import cri_pb2 as cri
-from tandem.runtimes.cri.expand import expand
 from tandem.runtimes.cri.hostfacts import HostFacts
 from tandem.runtimes.cri.messages import log_message
 from tandem.runtimes.cri.stopping import signal_number
