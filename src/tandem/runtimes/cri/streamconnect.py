@@ -8,12 +8,13 @@ input.
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Iterable
 from urllib.parse import urlsplit
 
 from tandem.errors import DeadlineExceeded, TandemError, Unavailable, Unsupported
-from tandem.wire.connection import Connection, Stream, TransportLink
-from tandem.wire.inbox import CHUNK
+from tandem.wire.connection import Connection, Stream
+from tandem.wire.sockets import SocketStream
 
 # Kubernetes' own bound on the time until all streams are there.
 _CREATION_SECONDS = 30.0
@@ -21,7 +22,7 @@ _CREATION_SECONDS = 30.0
 # Bytes that may wait between a process that writes and a client that does not read.
 _BUDGET = 256 * 1024
 
-_MAX_REFUSAL = 4096
+_MAX_HEAD = 16 * 1024  # bytes, and of a refusal's body
 
 
 class Streaming:
@@ -71,8 +72,13 @@ async def _upgrade(url: str) -> Connection:
             f"the container runtime's streams are at {url.partition('/exec')[0]}, not plain http",
             hint="turn off TLS of its streaming server, which listens on the loopback only",
         )
-    reader, writer = await asyncio.open_connection(parts.hostname, parts.port or 80, limit=CHUNK)
+    family = socket.AF_INET6 if ":" in parts.hostname else socket.AF_INET
+    made = socket.socket(family, socket.SOCK_STREAM)
+    made.setblocking(False)
+    stream = SocketStream(made)
     try:
+        await asyncio.get_running_loop().sock_connect(made, (parts.hostname, parts.port or 80))
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         path = f"{parts.path}?{parts.query}" if parts.query else parts.path
         request = (
             f"POST {path} HTTP/1.1",
@@ -82,17 +88,26 @@ async def _upgrade(url: str) -> Connection:
             "Upgrade: SPDY/3.1",
             "X-Stream-Protocol-Version: v4.channel.k8s.io",
         )
-        writer.write("\r\n".join([*request, "", ""]).encode())
-        await writer.drain()
-        try:
-            head = await reader.readuntil(b"\r\n\r\n")
-        except asyncio.LimitOverrunError as error:
-            raise Unavailable("the container runtime's streaming server makes no sense") from error
-        status = head.split(b" ", 2)[1:2]
-        if status != [b"101"]:
-            refusal = (await reader.read(_MAX_REFUSAL)).decode("utf-8", "replace").strip()
+        await stream.write("\r\n".join([*request, "", ""]).encode())
+        head, rest = await _head(stream)
+        if head.split(b" ", 2)[1:2] != [b"101"]:
+            while len(rest) < _MAX_HEAD and (more := await stream.read()):
+                rest += more
+            refusal = rest[:_MAX_HEAD].decode("utf-8", "replace").strip()
             raise TandemError(f"the container runtime refused the streams: {refusal}")
     except BaseException:
-        writer.transport.abort()
+        await stream.close()
         raise
-    return Connection(TransportLink(reader, writer), client=True, budget=_BUDGET)
+    return Connection(SocketStream(made, rest), client=True, budget=_BUDGET)
+
+
+async def _head(stream: SocketStream) -> tuple[bytes, bytes]:
+    """The answer's head, and what came with it."""
+    found = b""
+    while b"\r\n\r\n" not in found:
+        more = await stream.read()
+        found += more
+        if not more or len(found) > _MAX_HEAD:
+            raise EOFError("its answer makes no sense")
+    head, _, rest = found.partition(b"\r\n\r\n")
+    return head, rest

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import math
 import re
-import socket
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,10 +25,15 @@ from tandem.runtimes.cri.client import ATTACH, EXEC, EXEC_SYNC, SANDBOX_STATUS, 
 from tandem.runtimes.cri.pods import Pods
 from tandem.runtimes.cri.status import newest
 from tandem.runtimes.cri.streamconnect import Streaming, connect
-from tandem.wire.inbox import CHUNK, wait_ready
+from tandem.wire.connection import Stream
+from tandem.wire.inbox import wait_ready
+from tandem.wire.sockets import SocketStream
 
 # After a command's time is up the runtime still has to kill it and to answer.
 _KILL_SECONDS = 10.0
+
+# A command that has ended its outputs, and takes no input, may still run: it is given this long.
+_STUCK_SECONDS = 10.0
 
 _MAX_STATUS = 1 << 20  # bytes of what a session may end with
 
@@ -120,7 +125,7 @@ class Streams:
             ) from error
         except OSError as error:
             raise Unavailable(f"cannot enter the network of Pod {id!r}: {error}") from error
-        return await _SocketStream.of(made)
+        return SocketStream(made)
 
     async def _running(self, id: str, name: str) -> str:
         """The runtime's id of a container that runs. Raises ``NotFound`` and ``Conflict``."""
@@ -148,6 +153,7 @@ class _Session:
     def __init__(self, streaming: Streaming) -> None:
         self._streaming = streaming
         streams = streaming.streams
+        self._stuck_since: float | None = None  # when the write under way was begun
         self._outputs = [
             (number, streams[name])
             for number, name in ((1, "stdout"), (2, "stderr"))
@@ -179,9 +185,32 @@ class _Session:
 
     async def wait(self) -> int:
         error, said = self._streaming.streams["error"], b""
-        while data := await _received(error.read()):
+        while True:
+            if not await self._may_end(error):
+                raise Unavailable(
+                    "the container runtime does not say how the command ended, "
+                    "which did not read all of its input"
+                )
+            if not (data := await _received(error.read())):
+                return _exit_code(said)
             said = (said + data)[:_MAX_STATUS]
-        return _exit_code(said)
+
+    async def _may_end(self, error: Stream) -> bool:
+        """Wait for the end. containerd may wait for ever to get rid of the input of a process that
+        has ended, and then never tells: so False when the outputs have ended and the input has been
+        stuck for long."""
+        since = asyncio.get_running_loop().time()
+        while True:
+            try:
+                async with asyncio.timeout(_STUCK_SECONDS / 10):
+                    await wait_ready([error.inbox])
+                    return True
+            except TimeoutError:
+                now = asyncio.get_running_loop().time()
+                if self._outputs or self._stuck_since is None:
+                    since = now
+                elif now - max(since, self._stuck_since) > _STUCK_SECONDS:
+                    return False
 
     async def close(self) -> None:
         await self._streaming.close()
@@ -189,13 +218,15 @@ class _Session:
     async def _send(self, name: str, data: bytes) -> None:
         if (stream := self._streaming.streams.get(name)) is None:
             return
-        # containerd stops reading the connection when a process ends before its input does, so the
-        # writer would wait for ever: the end of the stream is what frees him.
+        # The runtime stops reading the connection when a process ends before its input does: the
+        # end of the stream is what frees the writer.
         writing = asyncio.create_task(stream.write(data))
         dropped = asyncio.create_task(stream.dropped.wait())
+        self._stuck_since = asyncio.get_running_loop().time()
         try:
             await asyncio.wait([writing, dropped], return_when=asyncio.FIRST_COMPLETED)
         finally:
+            self._stuck_since = None
             dropped.cancel()
             writing.cancel()
             await asyncio.wait([writing])
@@ -212,12 +243,9 @@ async def _received(reading: Any) -> bytes:
 
 
 async def _sent(writing: Any) -> None:
-    try:
+    # A process that takes no more has ended, or the runtime has: reading tells which.
+    with contextlib.suppress(ConnectionError):
         await writing
-    except BrokenPipeError:
-        pass  # the process has ended, which is told elsewhere
-    except ConnectionError as error:
-        raise Unavailable("the connection to the container runtime was lost") from error
 
 
 def _exit_code(said: bytes) -> int:
@@ -246,28 +274,3 @@ def _pid(info: Any) -> int:
         return int(json.loads(info["info"])["pid"])
     except (ValueError, TypeError, KeyError):
         return 0
-
-
-class _SocketStream:
-    """A :class:`~tandem.runtimes.capabilities.HalfCloseStream` over a socket."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader, self._writer = reader, writer
-
-    @classmethod
-    async def of(cls, made: socket.socket) -> _SocketStream:
-        return cls(*await asyncio.open_connection(sock=made, limit=CHUNK))
-
-    async def read(self) -> bytes:
-        return await self._reader.read(CHUNK)
-
-    async def write(self, data: bytes) -> None:
-        self._writer.write(data)
-        await self._writer.drain()
-
-    async def close_write(self) -> None:
-        if not self._writer.transport.is_closing():
-            self._writer.write_eof()
-
-    async def close(self) -> None:
-        self._writer.transport.abort()

@@ -236,9 +236,13 @@ async def _splice(data: _Stream, inner: HalfCloseStream, error: _Stream) -> str:
     the inner end broke off with."""
 
     async def inward() -> None:
-        while chunk := await data.read():
-            await _inner(inner.write(chunk))
-        await _inner(inner.close_write())
+        # An inner end that takes no more may still have something to say.
+        with contextlib.suppress(_InnerError):
+            while chunk := await data.read():
+                await _inner(inner.write(chunk))
+            await _inner(inner.close_write())
+        while await data.read():
+            pass
 
     async def outward() -> None:
         while chunk := await _inner(inner.read()):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -46,8 +47,12 @@ class StreamingServer:
         self.answer = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n\r\n"
         self.heads: list[bytes] = []
         self.url = ""
+        self.serving: set[asyncio.Task[None]] = set()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self.serving.add(task)
         self.heads.append(await reader.readuntil(b"\r\n\r\n"))
         writer.write(self.answer)
         if b" 101 " in self.answer:
@@ -61,6 +66,8 @@ class StreamingServer:
             receiving.cancel()
             await asyncio.gather(receiving, return_exceptions=True)
         writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
 
 
 @pytest.fixture
@@ -70,6 +77,8 @@ async def server() -> AsyncIterator[StreamingServer]:
     made.url = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}/exec/token"
     async with asyncio.timeout(PATIENCE):
         yield made
+        if made.serving:
+            await asyncio.wait(made.serving)
     listening.close()
     await listening.wait_closed()
 
@@ -242,6 +251,44 @@ async def test_what_else_a_session_ends_with_is_an_error(
     await session.close()
 
 
+async def test_what_was_said_last_arrives_though_the_input_was_not_read(
+    server: StreamingServer, streams: Streams
+) -> None:
+    async def enough(streams: dict[str, Stream], connection: Connection) -> None:
+        await streams["stdout"].write(b"enough")
+        await streams["error"].write(status(status="Success"))
+        for stream in streams.values():
+            await stream.close()
+
+    server.handler = enough
+    session = await begin(streams)
+    await session.write(bytes(20_000_000))
+    assert await output(session) == {1: b"enough", 2: b""}
+    assert await session.wait() == 0
+    await session.close()
+
+
+async def test_a_runtime_that_is_stuck_with_the_input_is_not_waited_for(
+    server: StreamingServer, streams: Streams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tandem.runtimes.cri.streaming._STUCK_SECONDS", 0.1)
+
+    async def stuck(streams: dict[str, Stream], connection: Connection) -> None:
+        await streams["stdout"].close_write()
+        await streams["stderr"].close_write()
+        await connection.accept()  # until the client has gone
+
+    server.handler = stuck
+    session = await begin(streams)
+    writing = asyncio.create_task(session.write(bytes(20_000_000)))
+    assert await output(session) == {1: b"", 2: b""}
+    with pytest.raises(Unavailable, match="does not say how the command ended"):
+        await session.wait()
+    writing.cancel()
+    await asyncio.wait([writing])
+    await session.close()
+
+
 async def test_an_exit_code_is_found_in_the_status(
     server: StreamingServer, streams: Streams
 ) -> None:
@@ -271,8 +318,9 @@ async def test_a_runtime_that_dies_is_told_to_whoever_waits(
         await output(session)
     with pytest.raises(Unavailable, match="lost"):
         await session.wait()
-    with pytest.raises(Unavailable, match="lost"):
-        await session.write(b"x")
+    await session.write(b"x")  # whoever writes need not know
+    await session.resize(80, 24)
+    await session.close_stdin()
     await session.close()
 
 
