@@ -150,8 +150,7 @@ async def test_the_smallest_manifest_runs_as_asked(host: Host) -> None:
 
 @pytest.mark.parametrize("name", golden.NAMES)
 async def test_libvirt_takes_every_golden_domain(host: Host, name: str) -> None:
-    vmi = golden._vmi(name)
-    spec = RuntimeSpec("x", vm_xml=domain_xml(vmi, golden._files(vmi)))
+    spec = RuntimeSpec("x", vm_xml=golden._xml(name))
     for kvm in (None, "qemu"):
         definition = Definition(copy.deepcopy(spec), "golden")
         xml, record = definition.build(domain_type=kvm, log_dir=host.folder, now=now())

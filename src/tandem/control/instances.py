@@ -6,15 +6,14 @@ have a domain. Both are found again by the instance's UID, finished or undone, w
 
 from __future__ import annotations
 
-import base64
 import logging
-from collections.abc import Mapping
-from typing import Any
+from functools import partial
 
 from tandem.api.kind import Doc
 from tandem.api.meta import condition, get
 from tandem.control import objects
 from tandem.control.backoff import Backoff
+from tandem.control.changes import Change
 from tandem.control.context import LABEL_CLUSTER, Context
 from tandem.control.instancestatus import (
     STARTING,
@@ -28,15 +27,19 @@ from tandem.control.instancestatus import (
 )
 from tandem.control.machinefiles import MachineFiles
 from tandem.control.pods.spec import grace_left
+from tandem.control.pods.volumes.claims import CLAIMS, VOLUMES
+from tandem.control.pods.volumes.sources import MissingSource
 from tandem.control.runtime import Operations, Runtime
 from tandem.control.workloads import PULL_SHOWN_SECONDS, Item, Workloads
-from tandem.errors import DeadlineExceeded, ImagePullError, NotFound, TandemError, Unavailable
+from tandem.errors import DeadlineExceeded, ImagePullError, TandemError, Unavailable
 from tandem.runtimes.adapter import LABEL_SHUTDOWN_PHASE, Phase, RuntimeSpec, RuntimeStatus
-from tandem.store import Key
 
 logger = logging.getLogger(__name__)
 
 RESOURCE = "virtualmachineinstances.kubevirt.io"
+
+_MACHINES = "virtualmachines.kubevirt.io"
+_SOURCES = ("secrets", "configmaps", "serviceaccounts", CLAIMS, VOLUMES)
 
 LABEL_NAME = "vm.kubevirt.io/name"
 LABEL_NAMESPACE = "vm.kubevirt.io/namespace"
@@ -60,16 +63,26 @@ class Instances:
             self.reconcile,
             concerns=lambda _: (),
             interrupt=self._operations.interrupt,
-            awaited=["secrets"],
+            awaited=_SOURCES,
             appeared=self._backoff.forget,
         )
+        context.changes.on(_MACHINES, self._machine_changed)
+
+    def _machine_changed(self, change: Change) -> None:
+        """What is kept from one run of a machine to the next goes with the machine."""
+        if change.deleted:
+            self.workloads.queue.add(Item(change.key, change.uid))
 
     async def sweep_files(self) -> None:
         """Remove the files of machines that nobody knows any more, neither the store nor the runtime
         (which must have been asked, or nothing is removed); before the loops run."""
         if self._runtime.found is None:
             return
-        uids = {str(doc["metadata"]["uid"]) for doc in self._store.list(RESOURCE).items}
+        uids = {
+            str(doc["metadata"]["uid"])
+            for resource in (RESOURCE, _MACHINES)
+            for doc in self._store.list(resource).items
+        }
         for uid in await self._files.sweep(uids | self._runtime.found):
             logger.info("removed the files of machine %s, which no instance claims", uid)
 
@@ -133,7 +146,8 @@ class Instances:
         created: list[RuntimeStatus] = []
 
         async def create() -> None:
-            xml = await self._files.domain_xml(item.uid, vmi, secret=self._secrets(item))
+            lookup = partial(objects.find, self._store)
+            xml = await self._files.domain_xml(item.uid, vmi, lookup=lookup)
             await self._write(item, "Scheduled")
             spec = _runtime_spec(vmi, xml, self._context.cluster)
             created.append(await self._runtime.create(spec))
@@ -154,6 +168,8 @@ class Instances:
     async def _not_started(self, item: Item, vmi: Doc, error: TandemError) -> float:
         """Say why, and come back later: what is missing may appear."""
         wait = self._backoff.failed(item.uid)
+        if isinstance(error, MissingSource):
+            self.workloads.wait_for(error.key, item)
         reason = "FailedCreate"
         if isinstance(error, ImagePullError):
             reason = "ErrImagePull"
@@ -162,18 +178,6 @@ class Instances:
         await self._write(item, phase_of(doc) or "Scheduling", problem=Problem(reason, str(error)))
         self._recorder.warning(vmi, "SyncFailed", str(error))
         return wait
-
-    def _secrets(self, item: Item) -> Any:
-        async def read(name: str) -> Mapping[str, bytes]:
-            key = Key("secrets", item.key.namespace, name)
-            doc = objects.find(self._store, key)
-            if doc is None:
-                self.workloads.wait_for(key, item)
-                raise NotFound(f'secret "{name}" not found')
-            data = doc.get("data") or {}
-            return {field: base64.b64decode(value) for field, value in data.items()}
-
-        return read
 
     # -- following ---------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""Small read-only CD images: a flat folder of files, as first-boot data is handed to a guest.
+"""Small read-only CD images: files in a few folders, as first-boot data is handed to a guest.
 
 An ISO 9660 volume (ECMA-119) with a second, Joliet tree that carries the exact file names; Linux, the
 BSDs and Windows all read the latter. It is written out here because it is on the way of a machine's
@@ -24,34 +24,35 @@ _PADDING = 150
 
 
 def build(volume: str, files: Mapping[str, bytes], *, now: float | None = None) -> bytes:
-    """The image: ``volume`` is its label (up to 16 characters), ``files`` the content by file name
-    (plain names, up to 64 characters). ``now`` stamps it, in seconds since the epoch."""
+    """The image: ``volume`` is its label (up to 16 characters), ``files`` the content by path (names
+    of up to 64 characters, folders as in ``openstack/latest/user_data``). ``now`` stamps it, in
+    seconds since the epoch."""
     assert 0 < len(volume) <= 16, "a Joliet label has 1 to 16 characters"
-    assert all(0 < len(name) <= 64 and "/" not in name for name in files), "plain file names only"
+    steps = [step for path in files for step in path.split("/")]
+    assert all(0 < len(step) <= 64 for step in steps), "names of 1 to 64 characters only"
     moment = time.gmtime(now)
-    names = sorted(files)
 
-    trees = [_Tree(_iso_name, moment), _Tree(_joliet_name, moment)]
+    trees = [_Tree(_iso_name, files, moment), _Tree(_joliet_name, files, moment)]
     lba = _FIRST_FREE
     for tree in trees:
-        tree.place(lba, names)
-        lba += tree.sectors
+        lba = tree.place(lba)
     extents = {}
-    for name in names:
-        extents[name] = (lba, len(files[name]))
-        lba += -(-len(files[name]) // SECTOR)
+    for path in sorted(files):
+        extents[path] = (lba, len(files[path]))
+        lba += -(-len(files[path]) // SECTOR)
     lba += _PADDING
 
     image = bytearray(lba * SECTOR)
     for index, tree in enumerate(trees):
         descriptor = _descriptor(volume, tree, lba, moment, joliet=index == 1)
         _put(image, _LAYOUT[index], descriptor)
-        _put(image, _LAYOUT[3 + 2 * index], _path_table(tree.lba, "<"))
-        _put(image, _LAYOUT[4 + 2 * index], _path_table(tree.lba, ">"))
-        _put(image, tree.lba, tree.directory(extents))
+        _put(image, _LAYOUT[3 + 2 * index], tree.path_table("<"))
+        _put(image, _LAYOUT[4 + 2 * index], tree.path_table(">"))
+        for folder in tree.folders:
+            _put(image, tree.places[folder][0], tree.directory(folder, extents))
     _put(image, _LAYOUT[2], b"\xffCD001\x01")
-    for name, (start, _) in extents.items():
-        _put(image, start, files[name])
+    for path, (start, _) in extents.items():
+        _put(image, start, files[path])
     return bytes(image)
 
 
@@ -60,38 +61,76 @@ def _put(image: bytearray, lba: int, content: bytes) -> None:
 
 
 class _Tree:
-    """One root directory: where it lies, and how it spells names."""
+    """One hierarchy of folders: where they lie, and how it spells names. The root is ``""``."""
 
-    def __init__(self, spell: Callable[[str], bytes], moment: time.struct_time) -> None:
+    def __init__(
+        self,
+        spell: Callable[[str, bool], bytes],
+        files: Mapping[str, bytes],
+        moment: time.struct_time,
+    ) -> None:
         self._spell = spell
         self._moment = moment
-        self.lba = 0
-        self.sectors = 1
+        self._files = sorted(files)
+        found = {""}
+        for path in self._files:
+            while path := path.rpartition("/")[0]:
+                found.add(path)
+        # By depth, then by parent, as the table of paths must have them.
+        self.folders = sorted(found, key=lambda path: (len(path.split("/")) if path else 0, path))
+        self.places: dict[str, tuple[int, int]] = dict.fromkeys(self.folders, (0, 0))
 
-    def place(self, lba: int, names: list[str]) -> None:
-        self.lba = lba
-        self.sectors = len(self.directory(dict.fromkeys(names, (0, 0)))) // SECTOR
+    def place(self, lba: int) -> int:
+        """Lay the folders out from ``lba`` on; returns the first sector after them."""
+        for folder in self.folders:
+            size = len(self.directory(folder, dict.fromkeys(self._files, (0, 0))))
+            self.places[folder] = (lba, size)
+            lba += size // SECTOR
+        return lba
 
-    def root_record(self, name: bytes = b"\0") -> bytes:
-        return _record(name, self.lba, self.sectors * SECTOR, _DIRECTORY, self._moment)
+    def record(self, folder: str, name: bytes) -> bytes:
+        """A folder's record, as ``name``."""
+        return _record(name, *self.places[folder], _DIRECTORY, self._moment)
 
-    def directory(self, extents: Mapping[str, tuple[int, int]]) -> bytes:
-        """The directory's sectors; no record straddles two."""
-        content = self.root_record(b"\0") + self.root_record(b"\1")
-        for name, (lba, size) in extents.items():
-            record = _record(self._spell(name), lba, size, 0, self._moment)
+    def directory(self, folder: str, extents: Mapping[str, tuple[int, int]]) -> bytes:
+        """A folder's sectors; no record straddles two."""
+        content = self.record(folder, b"\0") + self.record(_parent(folder), b"\1")
+        children = [path for path in self.folders if path and _parent(path) == folder]
+        for path in sorted([*children, *(p for p in self._files if _parent(p) == folder)]):
+            name = path.rpartition("/")[2]
+            if path in extents:
+                spelled = self._spell(name, False)
+                record = _record(spelled, *extents[path], 0, self._moment)
+            else:
+                record = self.record(path, self._spell(name, True))
             if len(content) % SECTOR + len(record) > SECTOR:
                 content = content.ljust(-(-len(content) // SECTOR) * SECTOR, b"\0")
             content += record
         return content.ljust(-(-len(content) // SECTOR) * SECTOR, b"\0")
 
+    def path_table(self, order: str) -> bytes:
+        """Every folder with where it lies and the number of the one that it is in."""
+        table = b""
+        for folder in self.folders:
+            name = self._spell(folder.rpartition("/")[2], True) if folder else b"\0"
+            parent = self.folders.index(_parent(folder)) + 1
+            table += struct.pack(f"{order}BBIH", len(name), 0, self.places[folder][0], parent)
+            table += name + b"\0" * (len(name) % 2)
+        assert len(table) <= SECTOR, "a few folders only"
+        return table
 
-def _iso_name(name: str) -> bytes:
-    return name.upper().encode("ascii", "replace")[:28] + b";1"
+
+def _parent(path: str) -> str:
+    return path.rpartition("/")[0]
 
 
-def _joliet_name(name: str) -> bytes:
-    return f"{name};1".encode("utf-16-be")
+def _iso_name(name: str, folder: bool) -> bytes:
+    spelled = name.upper().encode("ascii", "replace")[:28]
+    return spelled if folder else spelled + b";1"
+
+
+def _joliet_name(name: str, folder: bool) -> bytes:
+    return (name if folder else f"{name};1").encode("utf-16-be")
 
 
 def _both(value: int, code: str) -> bytes:
@@ -106,10 +145,6 @@ def _record(name: bytes, lba: int, size: int, flags: int, moment: time.struct_ti
     if len(body) % 2 == 0:  # the record's own length byte comes on top
         body += b"\0"
     return bytes([len(body) + 1]) + body
-
-
-def _path_table(root_lba: int, order: str) -> bytes:
-    return struct.pack(f"{order}BBIHBB", 1, 0, root_lba, 1, 0, 0)
 
 
 def _descriptor(
@@ -135,10 +170,10 @@ def _descriptor(
             _both(1, "H"),  # discs in the set
             _both(1, "H"),  # number of this one
             _both(SECTOR, "H"),
-            _both(len(_path_table(0, "<")), "I"),
+            _both(len(tree.path_table("<")), "I"),
             struct.pack("<II", tables[0], 0),
             struct.pack(">II", tables[1], 0),
-            tree.root_record(),
+            tree.record("", b"\0"),
             text("", 128) * 4,  # volume set, publisher, preparer, application
             text("", 37) * 3,  # copyright, abstract and bibliography files
             stamp * 2,  # made and changed; never expires, effective at once

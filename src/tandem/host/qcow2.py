@@ -27,6 +27,7 @@ _HEADER = struct.Struct(">4sIQIIQIIQQIIQQQQII")  # version 3, up to and includin
 _BACKING_FORMAT = 0xE2792ACA  # header extension: the format's name
 _FEATURE_NAMES_END = 0
 _CORRUPT, _EXTERNAL_DATA = 1 << 1, 1 << 2  # incompatible features
+_CLUSTER_BITS = range(9, 22)
 MAX_SIZE = 64 << 40  # beyond any disk here; bounds the tables written for an image's own claim
 
 # What else could be inside a "disk image"; QEMU is told `raw` for everything it is not asked to
@@ -69,7 +70,8 @@ def inspect(path: Path) -> ImageInfo:
     if len(head) < _HEADER.size:
         raise _refused(path, "it is truncated")
     fields = _HEADER.unpack(head)
-    version, backing, size, encryption, features = (fields[i] for i in (1, 2, 5, 6, 13))
+    version, backing, bits, size, encryption = (fields[i] for i in (1, 2, 4, 5, 6))
+    entries, table, features = (fields[i] for i in (7, 8, 13))
     if version not in (2, 3):
         raise _refused(path, f"its qcow2 version is {version}; only 2 and 3 are supported")
     if backing:
@@ -82,6 +84,11 @@ def inspect(path: Path) -> ImageInfo:
         raise _refused(path, "it is marked corrupt")
     if not 0 < size <= MAX_SIZE:
         raise _refused(path, f"it claims a size of {size} bytes")
+    # Each entry of the first table covers one cluster's worth of the second.
+    if bits not in _CLUSTER_BITS or entries < -(-size // (1 << (2 * bits - 3))):
+        raise _refused(path, "its tables do not fit its size")
+    if table + 8 * entries > length:
+        raise _refused(path, "it is truncated")
     return ImageInfo("qcow2", -(-size // SECTOR) * SECTOR)
 
 

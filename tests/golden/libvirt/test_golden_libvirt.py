@@ -15,9 +15,12 @@ from typing import Any
 import pytest
 import yaml
 
+from tandem.api.kinds import VIRTUAL_MACHINE_INSTANCE
 from tandem.api.kinds.machine_defaults import default_identity, default_instance
+from tandem.api.rest import prepare_create
 from tandem.errors import InvalidSpec
-from tandem.host.disks import DiskFile, MachineFiles
+from tandem.host.machinefiles import DiskFile, MachineFiles
+from tandem.runtimes.libvirt.parts.host import Given
 from tandem.runtimes.libvirt.translate import domain_xml
 
 CASES = Path(__file__).parent / "cases"
@@ -38,32 +41,70 @@ def _vmi(name: str) -> dict[str, Any]:
 
 def _files(vmi: dict[str, Any]) -> MachineFiles:
     """What ``tandem.host.disks`` would have made, as the images hold qcow2."""
+    domain = vmi["spec"]["domain"]
+    shared = {share["name"] for share in domain["devices"].get("filesystems") or ()}
     disks = {}
     for volume in vmi["spec"].get("volumes") or ():
         name = volume["name"]
+        if name in shared:
+            continue
         if "containerDisk" in volume:
             overlay, base = DIRECTORY / f"{name}.overlay.qcow2", DIRECTORY / f"{name}.qcow2"
             disks[name] = DiskFile(overlay, "qcow2", base, "qcow2")
+        elif "ephemeral" in volume:
+            overlay, base = DIRECTORY / f"{name}.overlay.qcow2", DIRECTORY / f"{name}.img"
+            disks[name] = DiskFile(overlay, "qcow2", base, "raw", own_backing=True)
         elif "emptyDisk" in volume:
             disks[name] = DiskFile(DIRECTORY / f"{name}.qcow2", "qcow2")
+        elif "hostDisk" in volume:
+            disks[name] = DiskFile(Path(volume["hostDisk"]["path"]), "raw")
+        elif "persistentVolumeClaim" in volume or "dataVolume" in volume:
+            disks[name] = DiskFile(DIRECTORY / f"{name}.img", "raw")
         else:
             disks[name] = DiskFile(DIRECTORY / f"{name}.iso", "raw")
-    container = vmi["spec"]["domain"]["firmware"].get("kernelBoot", {}).get("container", {})
+    container = domain["firmware"].get("kernelBoot", {}).get("container", {})
     return MachineFiles(
         disks,
+        shares={name: DIRECTORY / name for name in shared},
         kernel=DIRECTORY / "kernel" if container.get("kernelPath") else None,
         initrd=DIRECTORY / "initrd" if container.get("initrdPath") else None,
+        nvram=DIRECTORY / "nvram.fd" if "efi" in domain["firmware"].get("bootloader", {}) else None,
     )
+
+
+def _given(vmi: dict[str, Any]) -> Given:
+    """What a host would have given."""
+    domain = vmi["spec"]["domain"]
+    efi = domain["firmware"].get("bootloader", {}).get("efi")
+    secure = ".secboot" if efi and efi.get("secureBoot") is not False else ""
+    pinned = domain["cpu"].get("dedicatedCpuPlacement")
+    return Given(
+        cpus=(2, 3) if pinned else (),
+        emulator_cpus=(1,) if pinned else (),
+        loader=Path(f"/usr/share/OVMF/OVMF_CODE_4M{secure}.fd") if efi is not None else None,
+        virtiofsd=Path("/usr/lib/qemu/virtiofsd"),
+    )
+
+
+def _xml(name: str) -> str:
+    vmi = _vmi(name)
+    return domain_xml(vmi, _files(vmi), _given(vmi))
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_domain_of_an_instance_is_as_recorded(name: str) -> None:
-    vmi = _vmi(name)
-    made = domain_xml(vmi, _files(vmi))
+    made = _xml(name)
     golden = CASES / f"{name}.xml"
     if os.environ.get("UPDATE_GOLDEN"):
         golden.write_text(made)
     assert made == golden.read_text()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_case_is_admitted(name: str) -> None:
+    vmi = _vmi(name)
+    doc = {"metadata": {"name": vmi["metadata"]["name"]}, "spec": vmi["spec"]}
+    prepare_create(VIRTUAL_MACHINE_INSTANCE, doc, namespace="default")
 
 
 def test_there_are_cases() -> None:

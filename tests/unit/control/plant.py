@@ -18,8 +18,9 @@ from tandem.api.meta import condition, get
 from tandem.api.rest import prepare_create, prepare_delete, prepare_update
 from tandem.config import Settings
 from tandem.control.context import Node
-from tandem.control.machinefiles import SecretData
 from tandem.control.manager import Manager
+from tandem.control.pods.podfields import Lookup
+from tandem.control.pods.volumes.sources import MissingSource
 from tandem.errors import NotFound, TandemError
 from tandem.runtimes.memory import MemoryAdapter, MemoryRuntime
 from tandem.runtimes.memory.world import Workload
@@ -40,10 +41,12 @@ class FakeFiles:
         self.error: TandemError | None = None
         self.hold: asyncio.Event | None = None
 
-    async def domain_xml(self, uid: str, vmi: Doc, *, secret: SecretData) -> str:
+    async def domain_xml(self, uid: str, vmi: Doc, *, lookup: Lookup) -> str:
         for volume in vmi["spec"].get("volumes") or ():
             if name := get(volume, "cloudInitNoCloud.secretRef.name"):
-                await secret(name)
+                key = Key("secrets", vmi["metadata"]["namespace"], name)
+                if lookup(key) is None:
+                    raise MissingSource(f'secret "{name}" not found', key)
         if self.hold is not None:
             await self.hold.wait()
         if self.error is not None:

@@ -12,9 +12,11 @@ from typing import Any
 
 import pytest
 
-from tandem.errors import ImagePullError, InvalidSpec, Unsupported
+from tandem.errors import ImagePullError, InvalidSpec, NotFound, Unsupported
 from tandem.host import qcow2
+from tandem.host.cpupool import CpuPool
 from tandem.host.disks import MachineDisks
+from tandem.host.machinefiles import Claim
 
 
 @dataclass
@@ -59,6 +61,24 @@ def data(tmp_path: Path) -> Path:
 @pytest.fixture
 def disks(data: Path, images: Images) -> MachineDisks:
     return MachineDisks(data, images, keep_unused=0)
+
+
+class Objects:
+    """Stands for the store."""
+
+    def __init__(self, claim: Claim | None = None) -> None:
+        self._claim = claim
+
+    def secret(self, name: str) -> Mapping[str, bytes]:
+        return {"userdata": f"data of {name}".encode()}
+
+    def files(self, volume: Mapping[str, Any]) -> Mapping[str, bytes]:
+        return {"key": str(volume["name"]).encode()}
+
+    def claim(self, name: str) -> Claim:
+        if self._claim is None:
+            raise NotFound(name)
+        return self._claim
 
 
 def _vmi(*volumes: Mapping[str, Any], **domain: Any) -> dict[str, Any]:
@@ -138,12 +158,9 @@ async def test_an_empty_disk_has_whole_mebibytes(disks: MachineDisks) -> None:
 async def test_a_seed_carries_name_identity_and_secrets(disks: MachineDisks) -> None:
     volume = {"name": "seed", "cloudInitNoCloud": {"secretRef": {"name": "s"}}}
 
-    async def secret(name: str) -> Mapping[str, bytes]:
-        return {"userdata": f"data of {name}".encode()}
-
     vmi = _vmi(volume, firmware={"uuid": "id-1"})
     vmi["spec"]["hostname"] = "host-1"
-    files = await disks.prepare("u1", vmi, secret=secret)
+    files = await disks.prepare("u1", vmi, sources=Objects())
     path = files.disks["seed"].path
     content = path.read_bytes()
     for part in (b"data of s", b'"id-1"', b'"host-1"'):
@@ -185,7 +202,8 @@ async def test_directories_can_be_passed_through_and_not_listed(
         ({"name": "a", "emptyDisk": {"capacity": "much"}}, "spec.volumes[0].emptyDisk.capacity"),
         ({"name": "a", "emptyDisk": {"capacity": "1"}}, "spec.volumes[0].emptyDisk.capacity"),
         ({"name": "a", "emptyDisk": {"capacity": "1Ei"}}, "spec.volumes[0].emptyDisk.capacity"),
-        ({"name": "a", "hostDisk": {"path": "/"}}, "spec.volumes[0]"),
+        ({"name": "a", "hostDisk": {"path": "/"}}, "spec.volumes[0].hostDisk.path"),
+        ({"name": "a", "odd": {}}, "spec.volumes[0]"),
         ({"name": "a", "containerDisk": {"image": "folder"}}, "spec.volumes[0].containerDisk"),
         ({"name": "a", "containerDisk": {"image": "link"}}, "spec.volumes[0].containerDisk"),
         ({"name": "a", "containerDisk": {"image": "vmdk"}}, "spec.volumes[0].containerDisk"),
@@ -281,3 +299,164 @@ async def test_a_sweep_takes_what_nobody_knows(
 
 async def test_a_sweep_of_nothing_is_fine(disks: MachineDisks) -> None:
     assert await disks.sweep(set()) == []
+
+
+# -- what outlives a machine -----------------------------------------------------------------------
+
+
+def _claimed(**source: Any) -> dict[str, Any]:
+    return {"name": "data", "persistentVolumeClaim": {"claimName": "c", **source}}
+
+
+@pytest.fixture
+def claim(tmp_path: Path) -> Claim:
+    (tmp_path / "claim").mkdir()
+    return Claim(tmp_path / "claim", (8 << 20) + 512)
+
+
+async def test_a_claims_disk_is_made_at_its_size_and_stays(
+    disks: MachineDisks, claim: Claim, data: Path
+) -> None:
+    disk = (await disks.prepare("u1", _vmi(_claimed()), sources=Objects(claim))).disks["data"]
+    image = claim.path / "disk.img"
+    assert disk.format == "raw"
+    assert disk.path.samefile(image)
+    assert (image.stat().st_size, image.stat().st_blocks) == (8 << 20, 0)
+    image.write_bytes(b"written by the guest")
+    await disks.remove("u1")
+    assert _all_files(data) == []
+    assert image.read_bytes() == b"written by the guest"
+
+
+async def test_a_claims_disk_grows_with_the_claim_and_never_shrinks(
+    disks: MachineDisks, claim: Claim
+) -> None:
+    image = claim.path / "disk.img"
+    image.write_bytes(b"x" * 512)
+    for uid, size, expected in (("u1", 4, 4), ("u2", 2, 4)):
+        sources = Objects(Claim(claim.path, size << 20))
+        await disks.prepare(uid, _vmi(_claimed()), sources=sources)
+        assert image.stat().st_size == expected << 20
+        await disks.remove(uid)
+    assert image.read_bytes()[:513] == b"x" * 512 + b"\0"
+
+
+async def test_what_a_guest_wrote_at_the_start_of_its_disk_is_not_believed(
+    disks: MachineDisks, claim: Claim, tmp_path: Path
+) -> None:
+    """A qcow2 header there would have QEMU open any file of the host as the disk's backing."""
+    image = claim.path / "disk.img"
+    qcow2.create(image, 1 << 20, backing=("/etc/shadow", "raw"))
+    disk = (await disks.prepare("u1", _vmi(_claimed()), sources=Objects(claim))).disks["data"]
+    assert (disk.format, disk.backing) == ("raw", None)
+    host = tmp_path / "disk.qcow2"
+    qcow2.create(host, 1 << 20, backing=("/etc/shadow", "raw"))
+    volume = {"name": "a", "hostDisk": {"path": str(host), "type": "Disk"}}
+    with pytest.raises(InvalidSpec, match="it has a backing file"):
+        await disks.prepare("u2", _vmi(volume))
+
+
+@pytest.mark.parametrize("kind", ["symlink", "directory", "fifo"])
+async def test_a_claims_disk_that_is_no_file_is_refused(
+    disks: MachineDisks, claim: Claim, data: Path, kind: str
+) -> None:
+    image = claim.path / "disk.img"
+    if kind == "symlink":
+        image.symlink_to("/etc/passwd")
+    elif kind == "directory":
+        image.mkdir()
+    else:
+        os.mkfifo(image)
+    with pytest.raises(InvalidSpec, match="not a plain file"):
+        await disks.prepare("u1", _vmi(_claimed()), sources=Objects(claim))
+    assert _all_files(data) == []
+
+
+async def test_an_ephemeral_disk_lies_on_a_claims_and_leaves_it_alone(
+    disks: MachineDisks, claim: Claim
+) -> None:
+    image = claim.path / "disk.img"
+    image.write_bytes(b"x" * (8 << 20))
+    volume = {"name": "data", "ephemeral": {"persistentVolumeClaim": {"claimName": "c"}}}
+    disk = (await disks.prepare("u1", _vmi(volume), sources=Objects(claim))).disks["data"]
+    assert disk.backing is not None
+    assert disk.backing.samefile(image)
+    command = ["qemu-img", "info", "--backing-chain", str(disk.path)]
+    done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True)
+    assert f"actual path: {disk.backing}" in done.stdout, done.stderr
+
+
+async def test_a_host_disk_is_made_once(disks: MachineDisks, tmp_path: Path) -> None:
+    path = tmp_path / "new" / "disk.img"
+    source = {"path": str(path), "type": "DiskOrCreate", "capacity": "3Mi"}
+    volume = {"name": "a", "hostDisk": source}
+    assert (await disks.prepare("u1", _vmi(volume))).disks["a"].path == path
+    assert path.stat().st_size == 3 << 20
+    path.write_bytes(b"x" * 512)
+    await disks.prepare("u2", _vmi(volume))
+    assert path.read_bytes() == b"x" * 512
+    missing = {"name": "a", "hostDisk": {"path": str(tmp_path / "no"), "type": "Disk"}}
+    with pytest.raises(InvalidSpec, match="No such file"):
+        await disks.prepare("u3", _vmi(missing))
+
+
+@pytest.mark.parametrize(
+    "kind", ["configMap", "secret", "downwardAPI", "serviceAccount", "sysprep"]
+)
+async def test_objects_become_a_cd(disks: MachineDisks, kind: str) -> None:
+    files = await disks.prepare("u1", _vmi({"name": "obj", kind: {}}), sources=Objects())
+    content = files.disks["obj"].path.read_bytes()
+    assert b"CD001" in content
+    assert (b"unattendCfg" if kind == "sysprep" else b"cfgdata") in content
+
+
+async def test_objects_and_claims_become_shared_folders(disks: MachineDisks, claim: Claim) -> None:
+    vmi = _vmi({"name": "obj", "configMap": {"name": "m"}}, _claimed())
+    vmi["spec"]["domain"]["devices"] = {"filesystems": [{"name": "obj"}, {"name": "data"}]}
+    files = await disks.prepare("u1", vmi, sources=Objects(claim))
+    assert files.disks == {}
+    assert (files.shares["obj"] / "key").read_bytes() == b"obj"
+    assert files.shares["data"] == claim.path
+
+
+async def test_the_variables_of_a_persistent_efi_outlive_the_instance(
+    disks: MachineDisks, data: Path
+) -> None:
+    for persistent in (False, True):
+        vmi = _vmi(
+            firmware={"bootloader": {"efi": {"secureBoot": False, "persistent": persistent}}}
+        )
+        vmi["metadata"]["ownerReferences"] = [{"kind": "VirtualMachine", "uid": "vm-1"}]
+        nvram = (await disks.prepare("u1", vmi)).nvram
+        assert nvram is not None
+        nvram.write_bytes(b"boot entries")
+        await disks.remove("u1")
+        assert nvram.exists() is persistent
+    assert (await disks.prepare("u2", vmi)).nvram == nvram
+    assert nvram is not None
+    assert nvram.read_bytes() == b"boot entries"
+    await disks.remove("u2")
+    await disks.forget("vm-1")
+    assert _all_files(data) == []
+
+
+# -- processors ------------------------------------------------------------------------------------
+
+
+async def test_processors_are_given_to_one_machine_at_a_time(data: Path) -> None:
+    disks = MachineDisks(data, pool=CpuPool((0, 1, 2, 3)))
+    own = _vmi(cpu={"dedicatedCpuPlacement": True, "isolateEmulatorThread": True})
+    assert await disks.shared_cpus() == ()
+    files = await disks.prepare("u1", own, vcpus=1)
+    assert (files.cpus, files.emulator_cpus) == ((2, 3), 1)
+    assert await disks.shared_cpus() == (0, 1)
+    with pytest.raises(Unsupported, match=r"0/1 nodes are available: 1 Insufficient cpu\."):
+        await disks.prepare("u2", own, vcpus=1)
+    # A restart of the daemon knows them from the records.
+    disks = MachineDisks(data, pool=CpuPool((0, 1, 2, 3)))
+    assert await disks.shared_cpus() == (0, 1)
+    assert (await disks.prepare("u1", own, vcpus=1)).cpus == (2, 3)
+    await disks.remove("u1")
+    assert (await disks.prepare("u2", own, vcpus=2)).cpus == (1, 2, 3)
+    with pytest.raises(Unsupported):
+        await disks.prepare("u3", _vmi(cpu={"dedicatedCpuPlacement": True}), vcpus=1)

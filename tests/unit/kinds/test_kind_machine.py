@@ -244,14 +244,12 @@ def test_rules_of_an_instance(spec: Doc, field: str, words: str) -> None:
     ("spec", "field"),
     [
         (
-            {"volumes": [{"name": "a", "persistentVolumeClaim": {"claimName": "b"}}]},
-            "spec.volumes[0].persistentVolumeClaim",
+            {"volumes": [{"name": "a", "memoryDump": {"claimName": "b"}}]},
+            "spec.volumes[0].memoryDump",
         ),
-        (
-            {"domain": {"cpu": {"dedicatedCpuPlacement": True}}},
-            "spec.domain.cpu.dedicatedCpuPlacement",
-        ),
-        ({"domain": {"devices": {"tpm": {"persistent": True}}}}, "spec.domain.devices.tpm"),
+        ({"domain": {"launchSecurity": {"sev": {}}}}, "spec.domain.launchSecurity"),
+        ({"domain": {"devices": {"downwardMetrics": {}}}}, "spec.domain.devices.downwardMetrics"),
+        ({"domain": {"devices": {"autoattachVSOCK": True}}}, "spec.domain.devices.autoattachVSOCK"),
         ({"livenessProbe": {"guestAgentPing": {}, "periodSeconds": 5}}, "spec.livenessProbe"),
     ],
 )

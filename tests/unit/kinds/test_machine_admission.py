@@ -187,3 +187,32 @@ def test_labels_of_the_system_are_not_for_users() -> None:
     new["metadata"] |= {"labels": reserved, "resourceVersion": "1"}
     with pytest.raises(InvalidSpec, match="modification of the following reserved"):
         prepare_update(VIRTUAL_MACHINE_INSTANCE, new, old)
+
+
+@pytest.mark.parametrize(
+    "annotation", ["hooks.kubevirt.io/hookSidecars", "kubevirt.io/ignitiondata"]
+)
+def test_what_would_speak_to_qemu_directly_is_behind_a_gate(annotation: str) -> None:
+    ((field, message),) = refused({}, annotations={annotation: "[]"})
+    assert field == "metadata.annotations"
+    assert message.endswith(
+        f"gate is not enabled in kubevirt-config, invalid entry metadata.annotations.{annotation}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        (volume(hostDisk={"type": "DiskOrCreate", "path": "/a", "capacity": "1Gi"}), "spec.volumes[0].hostDisk: KubeVirt takes it only where its feature gate HostDisk is enabled"),
+        (cpu(cores=1, dedicatedCpuPlacement=True), "spec.domain.cpu.dedicatedCpuPlacement: the processors are this machine's alone among machines"),
+        (devices(video={"type": "virtio"}), "spec.domain.devices.video: KubeVirt takes it only where its feature gate VideoConfig is enabled"),
+        ({**devices(filesystems=[{"name": "data", "virtiofs": {}}]), **volume(configMap={"name": "a"})}, "spec.domain.devices.filesystems[0]: KubeVirt takes it only where"),
+        (cpu(maxSockets=8), "spec.domain.cpu.maxSockets has no effect"),
+    ],
+)  # fmt: skip
+def test_what_a_cluster_would_not_take_is_warned_about(spec: Doc, words: str) -> None:
+    spec = copy.deepcopy(spec)
+    spec.setdefault("domain", {}).setdefault("memory", {"guest": "64Mi"})
+    doc = {"metadata": {"name": "vm"}, "spec": spec}
+    prepared = prepare_create(VIRTUAL_MACHINE_INSTANCE, doc, namespace="default")
+    assert any(warning.startswith(words) for warning in prepared.warnings), prepared.warnings

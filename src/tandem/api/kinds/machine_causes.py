@@ -54,6 +54,11 @@ def amount_causes(value: Any, field: str) -> list[Cause]:
     return []
 
 
+def text_size(text: str) -> int:
+    """Its length in bytes; JSON can carry what is no Unicode, and that has a size as well."""
+    return len(text.encode("utf-8", "surrogatepass"))
+
+
 def text_causes(value: str, subject: str, field: str) -> list[Cause]:
     """Whether a serial number is made of what every guest and tool can read; ``subject`` is what the
     message calls it."""

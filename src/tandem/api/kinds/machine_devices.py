@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from tandem.api.kind import Doc
 from tandem.api.kinds.machine_causes import invalid, not_supported
+from tandem.api.kinds.support import unsupported
 from tandem.api.meta import get
 from tandem.errors import Cause
 
 WATCHDOG_ACTIONS = ("reset", "poweroff", "shutdown")
 _IO_POLICIES = ("shared", "auto", "supplementalPool")
 _VIDEO = ("vga", "cirrus", "virtio", "ramfb", "bochs")
+_BY_PRESENCE = (
+    "domain.devices.downwardMetrics",
+    "domain.devices.clientPassthrough",
+    "domain.cpu.realtime",
+    "domain.cpu.numa.guestMappingPassthrough",
+    "domain.launchSecurity",
+)
 _PANIC = ("hyperv", "isa", "pvpanic")
 
 
@@ -84,8 +92,16 @@ def _thread_causes(spec: Doc, path: str) -> list[Cause]:
 
 
 def _absent_causes(spec: Doc, path: str) -> list[Cause]:
-    """Devices that a cluster's device plugins would give, and that no plugin gives here."""
-    found = []
+    """Devices that a cluster's device plugins would give, and that no plugin gives here; and what is
+    asked for by its mere presence, which no table of support sees."""
+    found = [
+        unsupported(f"{path}.{field}") for field in _BY_PRESENCE if get(spec, field) is not None
+    ]
+    found += [
+        unsupported(f"{path}.volumes[{index}].downwardMetrics")
+        for index, volume in enumerate(spec.get("volumes") or ())
+        if volume.get("downwardMetrics") is not None
+    ]
     base = f"{path}.domain.devices"
     for field in ("gpus", "hostDevices"):
         for index, device in enumerate(get(spec, f"domain.devices.{field}", [])):

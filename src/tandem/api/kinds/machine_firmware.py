@@ -14,6 +14,7 @@ from tandem.api.kinds.machine_causes import (
     not_supported,
     required,
     text_causes,
+    text_size,
 )
 from tandem.api.meta import get
 from tandem.errors import Cause
@@ -92,7 +93,7 @@ def _kernel_boot_causes(boot: Doc, path: str) -> list[Cause]:
         found.append(required(at, message))
     if arguments and not kernel:
         found.append(invalid(f"{path}.kernelArgs", alone))
-    if len(arguments.encode()) > _MAX_ARGUMENTS or _CONTROL.search(arguments):
+    if text_size(arguments) > _MAX_ARGUMENTS or _CONTROL.search(arguments):
         message = f"must be one line of at most {_MAX_ARGUMENTS} bytes"
         found.append(invalid(f"{path}.kernelArgs", f"{path}.kernelArgs {message}"))
     for name, value in (("kernelPath", kernel), ("initrdPath", initrd)):
@@ -123,7 +124,7 @@ def _feature_causes(domain: Doc, path: str) -> list[Cause]:
         message = f"{at}.spinlocks.spinlocks '{retries}': must be at least 4095"
         found.append(invalid(f"{at}.spinlocks.spinlocks", message))
     vendor = get(hyperv, "vendorid.vendorid", "")
-    if len(vendor.encode()) > 12 or _CONTROL.search(vendor) or "," in vendor:
+    if text_size(vendor) > 12 or _CONTROL.search(vendor) or "," in vendor:
         message = f"{at}.vendorid.vendorid must be at most 12 characters, without a comma"
         found.append(invalid(f"{at}.vendorid.vendorid", message))
     return found

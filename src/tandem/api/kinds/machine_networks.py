@@ -7,11 +7,22 @@ import re
 from tandem.api.kind import Doc
 from tandem.api.kinds.checks import port_name_causes
 from tandem.api.kinds.machine_causes import duplicate, invalid, not_supported, required
+from tandem.api.kinds.support import unsupported
 from tandem.api.meta import get
 from tandem.errors import Cause
 
 _MODELS = ("e1000", "e1000e", "igb", "ne2k_pci", "pcnet", "rtl8139", "virtio")
-_BINDINGS = ("bridge", "masquerade", "slirp", "sriov", "macvtap", "passt", "binding")
+_BINDINGS = (
+    "bridge",
+    "masquerade",
+    "slirp",
+    "sriov",
+    "macvtap",
+    "passt",
+    "passtBinding",
+    "binding",
+)
+_NOT_HERE = ("slirp", "macvtap", "passt", "passtBinding", "binding")
 _MAC = re.compile(r"[0-9a-fA-F]{2}([:-][0-9a-fA-F]{2}){5}")
 _RESERVED_MAC = "02:00:00:00:00:00"
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
@@ -79,6 +90,11 @@ def _interface_causes(interface: Doc, network: Doc, path: str) -> list[Cause]:
     if len(bindings) != 1:
         message = f"logical {name} interface must have exactly one binding method or binding plugin"
         found.append(invalid(path, message))
+    found += [
+        unsupported(f"{path}.{binding}")
+        for binding in _NOT_HERE
+        if interface.get(binding) is not None
+    ]
     if interface.get("sriov") is not None:
         message = f"this host offers no SR-IOV device for the network '{name}'"
         found.append(not_supported(f"{path}.sriov", message))

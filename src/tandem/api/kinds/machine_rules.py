@@ -6,6 +6,8 @@ Its parts have modules of their own.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from typing import Any
 
 from tandem.api import causes
@@ -37,6 +39,11 @@ _RESERVED_LABELS = frozenset(
         *("schedulable", "install-strategy"),
     )
 )
+_GATED_ANNOTATIONS = {
+    "hooks.kubevirt.io/hookSidecars": "sidecar",
+    "kubevirt.io/ignitiondata": "ExperimentalIgnitionSupport",
+}
+_NOT_XML = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 _FEATURE_POLICIES = ("", "force", "require", "optional", "disable", "forbid")
 _EVICTION = ("LiveMigrate", "LiveMigrateIfPossible", "None", "External")
 _DNS_POLICIES = ("ClusterFirstWithHostNet", "ClusterFirst", "Default", "None")
@@ -52,6 +59,7 @@ def instance_causes(spec: Doc, path: str, *, complete: bool) -> list[Cause]:
     at = f"{path}.domain"
     return [
         *_name_causes(spec, path),
+        *_text_causes(domain, at),
         *_memory_causes(domain, at),
         *_resource_causes(domain, f"{at}.resources"),
         *_cpu_causes(domain, at),
@@ -65,11 +73,21 @@ def instance_causes(spec: Doc, path: str, *, complete: bool) -> list[Cause]:
 
 
 def metadata_causes(metadata: Doc, path: str) -> list[Cause]:
-    """What is wrong with the labels of an instance, or of a template for some."""
-    if not _RESERVED_LABELS & set(metadata.get("labels") or ()):
-        return []
-    message = "creation of the following reserved kubevirt.io/ labels on a VMI object is prohibited"
-    return [not_supported(f"{path}.labels", message)]
+    """What is wrong with the labels and annotations of an instance, or of a template for some."""
+    found = []
+    if _RESERVED_LABELS & set(metadata.get("labels") or ()):
+        message = (
+            "creation of the following reserved kubevirt.io/ labels on a VMI object is prohibited"
+        )
+        found.append(not_supported(f"{path}.labels", message))
+    # Either would let a manifest say anything at all to libvirt or QEMU.
+    for annotation, gate in _GATED_ANNOTATIONS.items():
+        if (metadata.get("annotations") or {}).get(annotation):
+            message = f"{gate} feature gate is not enabled in kubevirt-config, invalid entry"
+            found.append(
+                invalid(f"{path}.annotations", f"{message} {path}.annotations.{annotation}")
+            )
+    return found
 
 
 def changed_metadata_causes(new: Doc, old: Doc) -> list[Cause]:
@@ -96,6 +114,18 @@ def _name_causes(spec: Doc, path: str) -> list[Cause]:
                 invalid(at, f"{at} does not conform to the kubernetes {name} rules : {words}")
             )
     return found
+
+
+def _text_causes(value: Any, path: str) -> Iterator[Cause]:
+    """Whether XML can carry every text; whatever else is in one is only ever its content there."""
+    if isinstance(value, dict):
+        for name, item in value.items():
+            yield from _text_causes(item, f"{path}.{name}")
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _text_causes(item, f"{path}[{index}]")
+    elif isinstance(value, str) and _NOT_XML.search(value):
+        yield invalid(path, f"{path} must not contain control characters")
 
 
 # -- size ----------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from tandem.api.kinds.machine_causes import (
     invalid,
     label_causes,
     required,
+    text_size,
 )
 from tandem.api.meta import get
 from tandem.errors import Cause
@@ -32,7 +33,7 @@ _NAMED = {
 }
 _HOST_DISK_TYPES = ("Disk", "DiskOrCreate")
 _PROPAGATIONS = {"noCloud": "cloudInitNoCloud", "configDrive": "cloudInitConfigDrive"}
-_MAX_LABEL = 32  # of a CD's primary volume descriptor
+_MAX_LABEL = 16  # what a CD has room for in every alphabet
 _SMALLEST = 1 << 20
 
 
@@ -164,7 +165,7 @@ def _cloud_init_causes(cloud: Doc, path: str) -> list[Cause]:
             at = f"{path}.{secret}.name"
             found.append(invalid(at, f"{at} is a required field"))
         plain, encoded = cloud.get(part), cloud.get(f"{part}Base64")
-        size = len(str(plain).encode()) if plain else 0
+        size = text_size(str(plain or ""))
         if encoded:
             try:
                 size = len(base64.b64decode(encoded, validate=True))

@@ -6,7 +6,9 @@ changes in it is little and listed here:
 - our metadata is added, and a UUID where there is none;
 - where KVM was asked for (or nothing) and does not work, the domain's type becomes ``qemu``, and a
   processor that is the host's (``host-passthrough``, ``host-model``) becomes ``maximum``, all that
-  emulation can do;
+  emulation can do; what only KVM has goes (Hyper-V's enlightenments, hiding KVM, paravirtual locks
+  and clocks), and pinned processors become a set that the whole machine runs on, as emulated ones
+  are no threads that libvirt could pin;
 - the first serial port that is a pty and has no ``<log>`` gets one;
 - a machine with neither ``<serial>`` nor ``<console>`` gets a serial port with a log, since every PC
   has one and a guest that fails to boot says so there. ``<serial type='null'/>`` opts out.
@@ -40,6 +42,10 @@ SERIAL_LOG = "serial.log"
 
 _ID = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 _MAX_XML = 1 << 20  # libvirt's own limit is 10 MiB; a domain with every device is below 100 KiB
+
+_PINS = ("vcpupin", "emulatorpin", "iothreadpin")
+_OF_KVM = ("hyperv", "kvm", "pvspinlock")
+_TIMERS_OF_KVM = ("kvmclock", "hypervclock")
 
 # Prefixes as libvirt's documentation has them, so that `virsh dumpxml` reads as one expects.
 ElementTree.register_namespace("tandem", MACHINE_NS)
@@ -129,9 +135,8 @@ class Definition:
         root = self._root
         if domain_type:
             root.set("type", domain_type)
-        cpu = root.find("cpu")
-        if domain_type == "qemu" and cpu is not None and cpu.get("mode", "").startswith("host-"):
-            cpu.attrib = {"mode": "maximum"}
+        if domain_type == "qemu":
+            _fit_emulation(root)
         element = root.find("uuid")
         if element is None:
             element = ElementTree.Element("uuid")
@@ -202,6 +207,24 @@ def _is_xml_text(text: str) -> bool:
     return all(
         char >= " " and not "\ud800" <= char <= "\udfff" and char < "\ufffe" for char in text
     )
+
+
+def _fit_emulation(root: ElementTree.Element) -> None:
+    cpu = root.find("cpu")
+    if cpu is not None and cpu.get("mode", "").startswith("host-"):
+        cpu.attrib = {"mode": "maximum"}
+    tune = root.find("cputune")
+    if tune is not None:
+        for pin in _PINS:
+            for element in tune.findall(pin):
+                tune.remove(element)
+        if len(tune) == 0:
+            root.remove(tune)
+    for parent, names in (("features", _OF_KVM), ("clock", ("timer",))):
+        if (group := root.find(parent)) is not None:
+            for child in [*group]:
+                if child.tag in names and child.get("name") in (None, *_TIMERS_OF_KVM):
+                    group.remove(child)
 
 
 def _log_serial(root: ElementTree.Element, path: Path) -> None:

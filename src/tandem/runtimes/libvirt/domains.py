@@ -26,9 +26,11 @@ _XML_INACTIVE = 2
 _STATS_STATE = 1
 _DEFINE_VALIDATE = 1
 
-# VIR_DOMAIN_UNDEFINE_*: managed save, snapshots', NVRAM, checkpoints', TPM; and what an older libvirt
-# or a simpler driver takes instead.
-_UNDEFINE_FLAGS = (1 | 2 | 4 | 16 | 32, 1 | 2 | 4 | 16, 1 | 2 | 4, 1, 0)
+# VIR_DOMAIN_UNDEFINE_*: managed save, snapshots', checkpoints'; NVRAM and TPM, taken or kept; and what
+# an older libvirt or a simpler driver takes instead.
+_SAVED, _SNAPSHOTS, _CHECKPOINTS = 1, 2, 16
+_NVRAM, _KEEP_NVRAM, _TPM, _KEEP_TPM = 4, 8, 32, 64
+_LIBVIRTS_NVRAM = "/var/lib/libvirt/qemu/nvram/"
 
 
 def lookup(native: Any, uuid: str) -> Any:
@@ -145,7 +147,15 @@ def force_off_and_undefine(native: Any, uuid: str) -> None:
 def _undefine(domain: Any) -> None:
     import libvirt
 
-    for flags in _UNDEFINE_FLAGS:
+    root = parse(domain.XMLDesc(_XML_INACTIVE))
+    # Variables that are not in libvirt's own folder are the caller's, and so is a TPM that is to last.
+    variables = root.findtext("os/nvram") or _LIBVIRTS_NVRAM
+    nvram = _NVRAM if variables.startswith(_LIBVIRTS_NVRAM) else _KEEP_NVRAM
+    backend = root.find("devices/tpm/backend")
+    lasting = backend is not None and backend.get("persistent_state") == "yes"
+    tpm = _KEEP_TPM if lasting else _TPM
+    everything = _SAVED | _SNAPSHOTS | nvram | _CHECKPOINTS
+    for flags in (everything | tpm, everything, _SAVED | _SNAPSHOTS | nvram, _SAVED, 0):
         try:
             domain.undefineFlags(flags)
             return
