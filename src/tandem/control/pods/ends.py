@@ -90,17 +90,16 @@ class Endings:
         it is deleted."""
         if uid in self._rested:
             return
-        observed = observed or await self._runtime.observe(uid)
-        if has_sandbox(observed):
-            await self._runtime.release(uid)
-        await self._volumes.tear_down(uid)
-        await self._forget(uid)
+        await self._let_go(uid, observed or await self._runtime.observe(uid))
         self._rested.add(uid)
 
     # -- deleted -----------------------------------------------------------------------------
 
     async def terminate(self, item: Item, pod: Doc) -> None:
-        """The Pod is deleted: end it within its grace, write how it ended, take it away."""
+        """The Pod is deleted: end it within its grace, write how it ended, remove it.
+
+        Its containers go once it is gone: for as long as it is there, its logs can be read.
+        """
         final = get(pod, "status.phase") in FINAL
         observed = None
         # Nothing was started for a Pod that has no node.
@@ -112,7 +111,9 @@ class Endings:
                 if running_in(observed) or work.tasks:
                     await self._end_containers(item, pod, observed, work, grace)
                     return
-            await self._take_away(item.uid)
+                await self._let_go(item.uid, observed)
+            else:
+                await self._take_away(item.uid)
         if not final and (observed is not None or pod["metadata"].get("finalizers")):
             await self._writer.write(item, pod, observed, Work(), Outcome())
         await objects.remove(self._store, item.key, item.uid)
@@ -131,6 +132,13 @@ class Endings:
         await self._volumes.tear_down(uid)
         await self._forget(uid)
         self._gone.add(uid)
+
+    async def _let_go(self, uid: str, observed: RuntimeStatus | None) -> None:
+        """Give back all that the Pod held but its containers, which have ended."""
+        if has_sandbox(observed):
+            await self._runtime.release(uid)
+        await self._volumes.tear_down(uid)
+        await self._forget(uid)
 
     async def _forget(self, uid: str) -> None:
         self._probes.forget(uid)
