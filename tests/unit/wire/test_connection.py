@@ -56,8 +56,7 @@ async def world() -> AsyncIterator[World]:
     client = Connection(Ends(down, up), client=True, budget=BUDGET)
     server = Connection(Ends(up, down), client=False, budget=BUDGET)
     tasks = [asyncio.create_task(end.run()) for end in (client, server)]
-    async with asyncio.timeout(20):
-        yield World(client, server, up, down)
+    yield World(client, server, up, down)
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)

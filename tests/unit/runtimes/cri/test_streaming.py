@@ -35,7 +35,6 @@ from tandem.wire.connection import Connection, Stream, TransportLink
 from tests.unit.runtimes.cri.fake import FakeRuntime, serving
 
 Handler = Callable[[dict[str, Stream], Connection], Awaitable[None]]
-PATIENCE = 20.0
 
 
 class StreamingServer:
@@ -75,10 +74,9 @@ async def server() -> AsyncIterator[StreamingServer]:
     made = StreamingServer()
     listening = await asyncio.start_server(made.serve, "127.0.0.1", 0)
     made.url = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}/exec/token"
-    async with asyncio.timeout(PATIENCE):
-        yield made
-        if made.serving:
-            await asyncio.wait(made.serving)
+    yield made
+    if made.serving:
+        await asyncio.wait(made.serving)
     listening.close()
     await listening.wait_closed()
 
@@ -272,11 +270,12 @@ async def test_a_runtime_that_is_stuck_with_the_input_is_not_waited_for(
     server: StreamingServer, streams: Streams, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tandem.runtimes.cri.streaming._STUCK_SECONDS", 0.1)
+    over = asyncio.Event()
 
     async def stuck(streams: dict[str, Stream], connection: Connection) -> None:
         await streams["stdout"].close_write()
         await streams["stderr"].close_write()
-        await connection.accept()  # until the client has gone
+        await over.wait()
 
     server.handler = stuck
     session = await begin(streams)
@@ -287,6 +286,7 @@ async def test_a_runtime_that_is_stuck_with_the_input_is_not_waited_for(
     writing.cancel()
     await asyncio.wait([writing])
     await session.close()
+    over.set()
 
 
 async def test_an_exit_code_is_found_in_the_status(
