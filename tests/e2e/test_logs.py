@@ -141,7 +141,8 @@ def test_a_flood_is_bounded_and_ten_followers_are_served(
     k.daemon.eventually(rotated_often)
     # What is written between two looks comes on top of the limit.
     assert sorted(sizes)[len(sizes) // 2] < 64 << 20
-    assert k("logs", "flood", "--tail=5").count("\n") == 5
+    # The last line may be half written at this moment.
+    assert k("logs", "flood", "--tail=5").count("\n") in (4, 5)
 
 
 def test_long_lines_are_joined_and_every_container_is_heard(make: Callable[..., Logs]) -> None:
