@@ -84,7 +84,7 @@ class Kind:
     ``schema``: the OpenAPI definition that types its fields (``io.k8s.api.core.v1.Pod``).
     ``status``: whether ``/status`` is a subresource of its own, so that writes to the main resource
     leave ``.status`` alone and the reverse.
-    ``subresources``: further subresources to list in discovery (``log``, ``console``).
+    ``subresources``: further subresources to list in discovery, with their verbs (``log``: get).
     ``parts``: subresources that are read as the whole object and write a part of it.
     ``takes``: subresources to which an object of a kind of its own is posted (``eviction``).
     ``default(doc)``: fills defaults in place, on create and update, idempotent.
@@ -115,7 +115,7 @@ class Kind:
     categories: tuple[str, ...] = ()
     namespaced: bool = True
     status: bool = True
-    subresources: tuple[str, ...] = ()
+    subresources: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     parts: Mapping[str, Part] = field(default_factory=dict)
     takes: Mapping[str, Kind] = field(default_factory=dict)
     columns: tuple[Column, ...] = ()

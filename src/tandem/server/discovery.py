@@ -245,7 +245,7 @@ def _names(kind: Kind) -> Doc:
 
 def _subresources(kind: Kind) -> list[tuple[str, Kind, list[str]]]:
     """Name, what it is made of, and verbs."""
-    listed = [(name, kind, ["get"]) for name in kind.subresources]
+    listed = [(name, kind, list(verbs)) for name, verbs in kind.subresources.items()]
     if kind.status:
         listed.append(("status", kind, _STATUS_VERBS))
     if kind.scale:

@@ -79,7 +79,10 @@ POD = Kind(
     schema="io.k8s.api.core.v1.Pod",
     short_names=("po",),
     categories=("all",),
-    subresources=("log",),
+    subresources={
+        "log": ("get",),
+        **dict.fromkeys(("attach", "exec", "portforward"), ("create", "get")),
+    },
     columns=(
         Column("Ready", _ready, description="Containers that are ready, of all."),
         Column("Status", display_status, description="What the Pod is doing, in one word."),
