@@ -51,6 +51,11 @@ class CpuPool:
             taken = self._known(machines)
             return self._free(taken) if taken else ()
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is known that nobody has any. Does not block."""
+        return self._taken is not None and not self._taken
+
     def give_back(self, uid: str) -> None:
         """A machine is gone."""
         if self._taken:

@@ -132,9 +132,6 @@ class Plan:
         info = await blocking(diskfiles.inspect, found.path, where)
         base = f"{name}.{info.format}"
         await self._store.link(found, self._work / base)
-        return await self._overlay(name, base, info)
-
-    async def _overlay(self, name: str, base: str, info: qcow2.ImageInfo) -> DiskFile:
         overlay = f"{name}.overlay.qcow2"
         await blocking(qcow2.create, self._work / overlay, info.size, backing=(base, info.format))
         return DiskFile(self._target / overlay, "qcow2", self._target / base, info.format)

@@ -92,14 +92,20 @@ class MachineDisks:
         check_name(UID, uid, "metadata.uid")
         async with self._lock(uid):
             target = self._machines / uid
-            if (files := await blocking(recorded, target)) is not None:
-                return files
             work = self._machines / f".{uid}"
             try:
-                await blocking(self._begin, work)
-                cpus, emulator = await blocking(self._pool.take, uid, vmi, vcpus, self._machines)
+                if (files := await blocking(self._begin, work, target)) is not None:
+                    return files
+                cpus: tuple[int, ...] = ()
+                emulator = 0
+                if dedicated := (vmi["spec"]["domain"].get("cpu") or {}).get(
+                    "dedicatedCpuPlacement"
+                ):
+                    take = self._pool.take
+                    cpus, emulator = await blocking(take, uid, vmi, vcpus, self._machines)
                 files = await Plan(self, work, target, vmi, sources).carry_out()
-                files = replace(files, cpus=cpus, emulator_cpus=emulator)
+                if dedicated:
+                    files = replace(files, cpus=cpus, emulator_cpus=emulator)
                 await blocking(complete, work, target, files)
             except BaseException:
                 # Whoever cancels waits for this too, so that nothing is left when they are told.
@@ -120,6 +126,8 @@ class MachineDisks:
 
     async def shared_cpus(self) -> tuple[int, ...]:
         """The processors that are nobody's alone; empty while nobody has any."""
+        if self._pool.is_whole:
+            return ()
         return await blocking(self._pool.shared, self._machines)
 
     async def keep_tpm(self, owner: str, uuid: str) -> None:
@@ -171,7 +179,10 @@ class MachineDisks:
 
     # -- blocking ------------------------------------------------------------------------------
 
-    def _begin(self, work: Path) -> None:
+    def _begin(self, work: Path, target: Path) -> MachineFiles | None:
+        """Make an empty directory to work in; or say what is there already."""
+        if (files := recorded(target)) is not None:
+            return files
         try:
             for directory in (self._machines, self._copies.folder):
                 directory.mkdir(parents=True, exist_ok=True)
@@ -181,6 +192,7 @@ class MachineDisks:
             work.chmod(_PASS_THROUGH)
         except OSError as error:
             raise Unavailable(f"cannot make the files of a machine: {error}") from error
+        return None
 
     def _remove(self, uids: Iterable[str]) -> None:
         for uid in uids:

@@ -95,6 +95,7 @@ class ContainerAdapter(RuntimeAdapter):
         self._streams = Streams(self._client, self._pods)
         self._snapshots = Snapshots(self._client)
         self._images = Images(self._client, pull_timeout=pull_timeout)
+        self._image_files = ImageFinder(self._snapshots, self._images)
         self._image_mounts = ImageMounts(self._snapshots, self._images, Path(image_dir), owner)
         slots = asyncio.Semaphore(max_concurrency or 2 * (os.cpu_count() or 1))
         shared = (self._client, self._pods, self._images)
@@ -235,7 +236,7 @@ class ContainerAdapter(RuntimeAdapter):
         self, image: str, path: str | None, *, pull_policy: str = "IfNotPresent"
     ) -> ImageFile:
         """See :class:`tandem.runtimes.capabilities.ImageFiles`. Needs containerd."""
-        return await ImageFinder(self._snapshots, self._images).find(image, path, pull_policy)
+        return await self._image_files.find(image, path, pull_policy)
 
     async def image_directory(
         self,

@@ -22,25 +22,45 @@ from tandem.runtimes.cri.images import Images
 from tandem.runtimes.cri.snapshots import Snapshots
 
 _DISK_FOLDER = "disk"  # where KubeVirt has the file of a containerDisk
+_MOST_KNOWN = 256
+
+
+_Identity = tuple[int, int, int, int]
 
 
 class ImageFinder:
-    """Finds files in the images of one containerd."""
+    """Finds files in the images of one containerd, and remembers where: six calls are spared for
+    every further machine on an image. An image's id is its content's, and the directories of its
+    layers do not change, so that a file which is still there is still the one."""
 
     def __init__(self, snapshots: Snapshots, images: Images) -> None:
         self._snapshots = snapshots
         self._images = images
+        self._known: dict[tuple[str, str | None], tuple[Path, _Identity]] = {}
 
     async def find(self, image: str, path: str | None, pull_policy: str) -> ImageFile:
         """See :class:`tandem.runtimes.capabilities.ImageFiles`."""
-        await self._snapshots.check()
+        if not self._known:
+            await self._snapshots.check()
         found = await self._images.ensure(image, pull_policy)
+        if known := self._known.get((found.id, path)):
+            file, identity = known
+            if await asyncio.to_thread(_identity, file) == identity:
+                return ImageFile(found.id, file)
+        file = await self._look(image, found.id, path)
+        self._known.pop((found.id, path), None)
+        if len(self._known) >= _MOST_KNOWN:
+            del self._known[next(iter(self._known))]
+        if (now := await asyncio.to_thread(_identity, file)) is not None:
+            self._known[found.id, path] = file, now
+        return ImageFile(found.id, file)
+
+    async def _look(self, image: str, id: str, path: str | None) -> Path:
         try:
-            directories = await self._layers(found.id)
+            directories = await self._layers(id)
             if path is None:
-                file = await asyncio.to_thread(layers.only_file, directories, _DISK_FOLDER)
-            else:
-                file = await asyncio.to_thread(layers.find_file, directories, path)
+                return await asyncio.to_thread(layers.only_file, directories, _DISK_FOLDER)
+            return await asyncio.to_thread(layers.find_file, directories, path)
         except InvalidSpec as error:
             raise InvalidSpec(f"image {image!r}: {error.message}", causes=error.causes) from error
         except NotFound as error:
@@ -49,7 +69,6 @@ class ImageFinder:
                 details={"image": image},
                 hint=f"remove it (crictl rmi {image}), so that it is pulled again",
             ) from error
-        return ImageFile(found.id, file)
 
     async def _layers(self, image_id: str) -> Sequence[Path]:
         """The directories of the image's layers, the topmost first."""
@@ -61,6 +80,15 @@ class ImageFinder:
             with contextlib.suppress(TandemError):
                 await self._snapshots.remove(key)
         return directories_of(mounts)
+
+
+def _identity(file: Path) -> _Identity | None:
+    """What tells the file from another in its place; None when there is none."""
+    try:
+        found = file.lstat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def directories_of(mounts: Sequence[types.Mount]) -> list[Path]:

@@ -97,7 +97,7 @@ class VirtualMachineAdapter(RuntimeAdapter):
         self._slots = asyncio.Semaphore(max_concurrency)
         self._creating: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._accelerator: Accelerator | None = None
-        self._simulated = False
+        self._real: bool | None = None  # whether libvirt runs machines, or plays at it
 
     # -- the contract --------------------------------------------------------------------------
 
@@ -242,15 +242,18 @@ class VirtualMachineAdapter(RuntimeAdapter):
         try:
             async with self._slots:
                 await self._define(machine, xml)
-                await self._start(machine)
+                return await self._start(machine)
         except BaseException:
             await self._finish(self._undo(machine))
             raise
-        return await self._inventory.status(machine)
 
     async def _domain_type(self, definition: Definition) -> str | None:
         """The domain type to set in place of the document's; None leaves that."""
-        if not definition.wants_kvm or not (await self._call(hypervisor.is_qemu)):
+        if not definition.wants_kvm:
+            return None
+        if self._real is None:
+            self._real = await self._call(hypervisor.is_qemu)
+        if not self._real:
             return None
         verdict = await self.accelerator()
         if verdict.works:
@@ -281,14 +284,18 @@ class VirtualMachineAdapter(RuntimeAdapter):
         except OSError as error:
             raise Unavailable(f"cannot make {directory}: {error.strerror}") from error
 
-    async def _start(self, machine: Machine) -> None:
-        def start(native: Any) -> Record:
-            native.lookupByUUIDString(machine.uuid).create()
+    async def _start(self, machine: Machine) -> RuntimeStatus:
+        def start(native: Any) -> tuple[Record, int, int]:
+            domain = native.lookupByUUIDString(machine.uuid)
+            domain.create()
             record = begun(machine.record)
             domains.keep_life(native, record)
-            return record
+            state, reason = domain.state()
+            return record, state, reason
 
-        machine.record = await self._call(start, timeout=self._start_timeout, drain=True)
+        call = self._call(start, timeout=self._start_timeout, drain=True)
+        machine.record, state, reason = await call
+        return self._inventory.report(machine, state, reason)
 
     async def _undo(self, machine: Machine) -> None:
         machine.going = True

@@ -86,7 +86,7 @@ class Inventory:
             if machine.defined:
                 self.machines.drop(machine.uuid)
             raise NotFound(f"there is no virtual machine {machine.spec_id!r}") from None
-        return self._report(machine, state, reason)
+        return self.report(machine, state, reason)
 
     async def statuses(self, *, strangers: bool) -> list[RuntimeStatus]:
         """The status of every machine of ours, or of everybody else's."""
@@ -95,7 +95,7 @@ class Inventory:
             known = self.machines.strangers
             return [stranger_status(known[row[0]], *row[1:]) for row in rows if row[0] in known]
         return [
-            self._report(machine, state, reason)
+            self.report(machine, state, reason)
             for uuid, state, reason in rows
             if (machine := self.machines.by_uuid(uuid)) and machine.defined
         ]
@@ -107,7 +107,8 @@ class Inventory:
         if machine is not None and machine.defined:
             self._listeners.tell(RuntimeEvent(EventKind.DELETED, machine.spec_id))
 
-    def _report(self, machine: Machine, state: int, reason: int) -> RuntimeStatus:
+    def report(self, machine: Machine, state: int, reason: int) -> RuntimeStatus:
+        """The status of a machine of which libvirt has just said this. An end is remembered."""
         before = machine.record.end
         status = machine.status(state, reason)
         if machine.record.end is not before:
