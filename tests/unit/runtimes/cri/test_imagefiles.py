@@ -35,28 +35,28 @@ class Containerd:
 
 
 @pytest.fixture
-def containerd(tmp_path: Path) -> Containerd:
+def runtime(tmp_path: Path) -> Containerd:
     for name in "ab":
         (tmp_path / name / "disk").mkdir(parents=True)
         (tmp_path / name / "disk" / "root.img").write_bytes(name.encode())
     return Containerd(tmp_path)
 
 
-async def test_a_file_is_looked_for_once(containerd: Containerd) -> None:
-    either: Any = containerd
+async def test_a_file_is_looked_for_once(runtime: Containerd) -> None:
+    either: Any = runtime
     finder = ImageFinder(either, either)
     first = await finder.find("os:1", None, "IfNotPresent")
     assert await finder.find("os:1", None, "IfNotPresent") == first
-    assert containerd.views == 1
-    containerd.id = "sha256:b"  # the name is another image's by now
+    assert runtime.views == 1
+    runtime.id = "sha256:b"  # the name is another image's by now
     assert (await finder.find("os:1", None, "IfNotPresent")).path.read_bytes() == b"b"
-    assert containerd.views == 2
+    assert runtime.views == 2
 
 
-async def test_a_file_that_was_unpacked_anew_is_looked_for_anew(containerd: Containerd) -> None:
-    either: Any = containerd
+async def test_a_file_that_was_unpacked_anew_is_looked_for_anew(runtime: Containerd) -> None:
+    either: Any = runtime
     finder = ImageFinder(either, either)
     path = (await finder.find("os:1", None, "IfNotPresent")).path
     path.rename(path.with_name("other.img"))
     again = await finder.find("os:1", None, "IfNotPresent")
-    assert (again.path.name, containerd.views) == ("other.img", 2)
+    assert (again.path.name, runtime.views) == ("other.img", 2)
