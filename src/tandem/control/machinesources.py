@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,18 @@ _TOKEN: Doc = {
         ]
     }
 }
+
+
+def claim_keys(vmi: Doc) -> Iterator[Key]:
+    """Where the claims are that the machine's volumes name."""
+    for volume in get(vmi, "spec.volumes", []):
+        name = (
+            get(volume, "persistentVolumeClaim.claimName")
+            or get(volume, "dataVolume.name")  # its claim has the same name
+            or get(volume, "ephemeral.persistentVolumeClaim.claimName")
+        )
+        if name:
+            yield Key(CLAIMS, vmi["metadata"]["namespace"], str(name))
 
 
 class MachineSources:

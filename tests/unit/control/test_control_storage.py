@@ -104,6 +104,27 @@ async def test_a_claim_in_use_goes_with_its_last_pod(plant: Plant) -> None:
     assert not plant.exists("persistentvolumeclaims", "data")
 
 
+@pytest.mark.parametrize(
+    "source",
+    [
+        {"persistentVolumeClaim": {"claimName": "data"}},
+        {"dataVolume": {"name": "data"}},
+        {"ephemeral": {"persistentVolumeClaim": {"claimName": "data"}}},
+    ],
+)
+async def test_a_claim_in_use_goes_with_its_last_machine(plant: Plant, source: Doc) -> None:
+    await make_claim(plant, "data")
+    spec = {"domain": {"memory": {"guest": "64Mi"}}, "volumes": [{"name": "disk", **source}]}
+    machine = {"metadata": {"name": "vm"}, "spec": spec}
+    await plant.create("virtualmachineinstances", machine)
+    await plant.settle()
+    await delete(plant, "persistentvolumeclaims", "data")
+    assert plant.get("persistentvolumeclaims", "data")["metadata"]["deletionTimestamp"]
+    await plant.delete("virtualmachineinstances", "vm", gracePeriodSeconds=0)
+    await plant.settle()
+    assert not plant.exists("persistentvolumeclaims", "data")
+
+
 async def test_a_claim_gets_the_smallest_volume_that_will_do(plant: Plant) -> None:
     for name, size in (("big", "9Gi"), ("small", "1Gi"), ("right", "4Gi")):
         await make_volume(plant, name, size)

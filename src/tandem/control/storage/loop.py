@@ -7,6 +7,7 @@ no size of its own.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from tandem.api.kind import Doc
@@ -16,6 +17,7 @@ from tandem.api.rest import prepare_create
 from tandem.control import objects
 from tandem.control.changes import Change
 from tandem.control.context import Context
+from tandem.control.machinesources import claim_keys as claim_keys_of_machine
 from tandem.control.pods.volumes.claims import CLAIMS, VOLUMES, claim_key, claim_keys
 from tandem.control.queue import WorkQueue
 from tandem.control.storage.claims import Claims
@@ -28,6 +30,7 @@ from tandem.store import Key
 CLASS = "directory"
 
 _PODS = "pods"
+_MACHINES = "virtualmachineinstances.kubevirt.io"
 _FINAL = ("Succeeded", "Failed")
 
 
@@ -49,6 +52,7 @@ class Storage:
         context.changes.on(VOLUMES, self._volume_changed)
         context.changes.on(storage.CLASS_RESOURCE, self._class_changed)
         context.changes.on(_PODS, self._pod_changed)
+        context.changes.on(_MACHINES, self._machine_changed)
 
     async def ensure(self) -> None:
         """Make our own class, unless there is one of its name."""
@@ -91,6 +95,16 @@ class Storage:
             self.queue.add(key)
 
     def _pod_changed(self, change: Change) -> None:
+        if self._note_use(change, claim_keys(change.doc)) and any(
+            volume.get("ephemeral") for volume in get(change.doc, "spec.volumes", [])
+        ):
+            self.queue.add(change.key)
+
+    def _machine_changed(self, change: Change) -> None:
+        self._note_use(change, claim_keys_of_machine(change.doc))
+
+    def _note_use(self, change: Change, claims: Iterable[Key]) -> bool:
+        """Who uses which claims; True for a new user of any."""
         over = change.deleted or get(change.doc, "status.phase") in _FINAL
         known = self._claims_of.get(change.uid)
         if over and known is not None:
@@ -100,13 +114,13 @@ class Storage:
                 if not self._users[key]:
                     del self._users[key]
                 self.queue.add(key)
-        elif not over and known is None and (keys := frozenset(claim_keys(change.doc))):
+        elif not over and known is None and (keys := frozenset(claims)):
             self._claims_of[change.uid] = keys
             for key in keys:
                 self._users.setdefault(key, set()).add(change.uid)
                 self.queue.add(key)
-            if any(volume.get("ephemeral") for volume in get(change.doc, "spec.volumes", [])):
-                self.queue.add(change.key)
+            return True
+        return False
 
     # -- one step ----------------------------------------------------------------------------
 
