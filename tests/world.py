@@ -182,8 +182,9 @@ def _cgroups() -> list[Path]:
 def _files() -> list[Path]:
     folders = (
         "/var/lib/cni/networks/tandem", "/var/lib/libvirt/images", "/etc/libvirt/qemu",
-        "/var/lib/libvirt/qemu/save", "/var/lib/libvirt/qemu/nvram", "/run/libvirt/qemu",
-        "/var/lib/tandem/machines", "/var/lib/tandem/machine-state", "/var/log/tandem/pods", "/var/log/tandem/machines",
+        "/var/lib/libvirt/qemu/save", "/var/lib/libvirt/qemu/nvram", "/var/lib/libvirt/swtpm",
+        "/run/libvirt/qemu", "/var/lib/tandem/machines", "/var/lib/tandem/machine-state",
+        "/var/log/tandem/pods", "/var/log/tandem/machines",
     )  # fmt: skip
     bookkeeping = {
         "last_reserved_ip.0",

@@ -28,11 +28,11 @@ from tandem.control.instancestatus import (
 from tandem.control.machinefiles import MachineFiles
 from tandem.control.pods.spec import grace_left
 from tandem.control.pods.volumes.claims import CLAIMS, VOLUMES
-from tandem.control.pods.volumes.sources import MissingSource
 from tandem.control.runtime import Operations, Runtime
 from tandem.control.workloads import PULL_SHOWN_SECONDS, Item, Workloads
 from tandem.errors import DeadlineExceeded, ImagePullError, TandemError, Unavailable
 from tandem.runtimes.adapter import LABEL_SHUTDOWN_PHASE, Phase, RuntimeSpec, RuntimeStatus
+from tandem.store import Key
 
 logger = logging.getLogger(__name__)
 
@@ -146,7 +146,7 @@ class Instances:
         created: list[RuntimeStatus] = []
 
         async def create() -> None:
-            lookup = partial(objects.find, self._store)
+            lookup = partial(self._source, item)
             xml = await self._files.domain_xml(item.uid, vmi, lookup=lookup)
             await self._write(item, "Scheduled")
             spec = _runtime_spec(vmi, xml, self._context.cluster)
@@ -168,8 +168,6 @@ class Instances:
     async def _not_started(self, item: Item, vmi: Doc, error: TandemError) -> float:
         """Say why, and come back later: what is missing may appear."""
         wait = self._backoff.failed(item.uid)
-        if isinstance(error, MissingSource):
-            self.workloads.wait_for(error.key, item)
         reason = "FailedCreate"
         if isinstance(error, ImagePullError):
             reason = "ErrImagePull"
@@ -178,6 +176,14 @@ class Instances:
         await self._write(item, phase_of(doc) or "Scheduling", problem=Problem(reason, str(error)))
         self._recorder.warning(vmi, "SyncFailed", str(error))
         return wait
+
+    def _source(self, item: Item, key: Key) -> Doc | None:
+        """An object that a volume is made of; one that is not there yet, or a claim without its
+        volume, is waited for from this moment on, so that no change of it is overlooked."""
+        doc = objects.find(self._store, key)
+        if doc is None or get(doc, "status.phase") == "Pending":
+            self.workloads.wait_for(key, item)
+        return doc
 
     # -- following ---------------------------------------------------------------------------
 
